@@ -1,0 +1,135 @@
+import type { BatchMode, RollingRate } from '../record/types.ts';
+
+/** A place in a file a user wrote. Lines and columns count from 1. */
+export interface SourcePlace {
+  readonly file: string;
+  readonly line: number;
+  readonly column: number;
+}
+
+/** Something to tell the user about a file: an error stops, a warning does not. */
+export interface ConfigIssue {
+  readonly severity: 'error' | 'warning';
+  readonly place: SourcePlace;
+  /** Path of the key, e.g. `data_collector.collections.model_inputs.enabled`. */
+  readonly key: string;
+  /** What is wrong and what is allowed. */
+  readonly message: string;
+}
+
+/** A file read and checked. `value` is complete: defaults filled, paths absolute, names checked. */
+export interface Loaded<T> {
+  readonly value: T;
+  readonly warnings: readonly ConfigIssue[];
+}
+
+/** One collection of `data_collector`. */
+export interface CollectionConfig {
+  readonly enabled: boolean;
+  readonly data: { readonly name: string; readonly version: string; readonly path: string };
+  readonly clientId?: string;
+}
+
+/** `data_collector` of a deployment; collection names are lower case here, as the Azure ML SDK compares them. */
+export interface DataCollectorConfig {
+  readonly collections: Readonly<Record<string, CollectionConfig>>;
+  /** 0 to 1. Default 1. */
+  readonly samplingRate: number;
+  readonly rollingRate: RollingRate;
+  readonly captureHeaders: readonly string[];
+  /** Modeltap's own key `data_collector.batch`. Default `same_id`. */
+  readonly batch: BatchMode;
+  /** Modeltap's own key `data_collector.batch_window_ms`. Default 500. */
+  readonly batchWindowMs: number;
+}
+
+/** A probe of an instance; seconds, as Azure ML counts them. */
+export interface ProbeConfig {
+  readonly initialDelay: number;
+  readonly period: number;
+  readonly timeout: number;
+  readonly successThreshold: number;
+  readonly failureThreshold: number;
+}
+
+/** A checked `managedOnlineDeployment` or `kubernetesOnlineDeployment` file. Paths are absolute. */
+export interface DeploymentConfig {
+  readonly name: string;
+  readonly endpointName: string;
+  readonly type: 'managed' | 'kubernetes';
+  readonly description: string;
+  readonly tags: Readonly<Record<string, string>>;
+  readonly properties: Readonly<Record<string, string>>;
+  /** A path, or a reference such as `azureml:iris:1`; undefined when the file names none. */
+  readonly model: { readonly path: string } | { readonly reference: string } | undefined;
+  readonly code: { readonly directory: string; readonly scoringScript: string } | undefined;
+  /** As written; only launchers that need an environment look into it. */
+  readonly environment: Readonly<Record<string, unknown>> | string | undefined;
+  readonly environmentVariables: Readonly<Record<string, string>>;
+  readonly instanceCount: number;
+  readonly requestSettings: {
+    readonly requestTimeoutMs: number;
+    readonly maxConcurrentRequestsPerInstance: number;
+    readonly maxQueueWaitMs: number;
+  };
+  readonly livenessProbe: ProbeConfig;
+  readonly readinessProbe: ProbeConfig;
+  readonly dataCollector: DataCollectorConfig | undefined;
+}
+
+/** A checked `onlineEndpoint` file. */
+export interface EndpointConfig {
+  readonly name: string;
+  readonly description: string;
+  readonly tags: Readonly<Record<string, string>>;
+  readonly properties: Readonly<Record<string, string>>;
+  readonly authMode: 'key' | 'aml_token' | 'aad_token';
+  /** Deployment name → percent; sum 0 or 100. */
+  readonly traffic: Readonly<Record<string, number>>;
+  readonly mirrorTraffic: Readonly<Record<string, number>>;
+}
+
+/** A datastore as written by the user or by the workspace: secrets may be references (`${env:NAME}`). */
+export type DatastoreConfig =
+  | { readonly name: string; readonly type: 'local'; readonly path: string }
+  | {
+      readonly name: string;
+      readonly type: 'azure_blob';
+      readonly accountName: string;
+      readonly containerName: string;
+      readonly endpoint: string;
+      readonly protocol: 'http' | 'https';
+      readonly credentials: {
+        readonly accountKey?: string;
+        readonly sasToken?: string;
+        readonly connectionString?: string;
+      };
+    };
+
+/** A checked agent file: what `modeltap agent` runs from, and what `modeltap up` writes for its own agent. */
+export interface AgentConfig {
+  /** Loopback address. Default `127.0.0.1`. */
+  readonly host: string;
+  /** Default 50011. */
+  readonly port: number;
+  readonly spool: { readonly directory: string; readonly maxBytes: number };
+  /** Largest record. Default 64 MiB. */
+  readonly maxRecordBytes: number;
+  /** Tabular data above it goes beside the event (`dataref`). Default 4 MiB. */
+  readonly inlineBytes: number;
+  /** Custom collections a deployment may enable. Default 5. */
+  readonly maxCollections: number;
+  readonly datastores: readonly DatastoreConfig[];
+  readonly deployments: readonly AgentDeploymentConfig[];
+}
+
+/** A deployment as the agent knows it. */
+export interface AgentDeploymentConfig {
+  readonly endpointName: string;
+  readonly deploymentName: string;
+  /** ARM id written as `source`. */
+  readonly source: string;
+  /** A port of its own for SDKs of this deployment, since the wire protocol names only the collection. Absent: it shares the agent's port. */
+  readonly port?: number;
+  readonly dataCollector: DataCollectorConfig;
+}
