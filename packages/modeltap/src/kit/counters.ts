@@ -7,7 +7,7 @@ export type Labels = Readonly<Record<string, string>>;
 export interface Counters {
   /** A number that only grows. Declaring a name twice gives the same counter. */
   counter(name: string, help: string, labels?: readonly string[]): { inc(labels?: Labels, by?: number): void };
-  /** A number read at scrape time: `read` gives one value, or one per label set. */
+  /** A number read at scrape time: `read` gives one value, or one per label set. Declaring a name twice adds the second's values. */
   gauge(
     name: string,
     help: string,
@@ -36,6 +36,7 @@ export function createCounters(): Counters {
   const registry = new Registry();
   const counters = new Map<string, Counter>();
   const histograms = new Map<string, Histogram>();
+  const reads = new Map<string, (() => readonly (readonly [Labels, number])[])[]>();
   return {
     counter(name, help, labels = []) {
       const found = counters.get(name) ?? new Counter({ name, help, labelNames: [...labels], registers: [registry] });
@@ -43,6 +44,13 @@ export function createCounters(): Counters {
       return { inc: (set = {}, by = 1) => found.inc(set, by) };
     },
     gauge(name, help, labels, read) {
+      const known = reads.get(name);
+      if (known) {
+        known.push(read);
+        return;
+      }
+      const all = [read];
+      reads.set(name, all);
       const gauge: Gauge = new Gauge({
         name,
         help,
@@ -50,7 +58,7 @@ export function createCounters(): Counters {
         registers: [registry],
         collect() {
           gauge.reset();
-          for (const [set, value] of read()) gauge.set(set, value);
+          for (const each of all) for (const [set, value] of each()) gauge.set(set, value);
         },
       });
     },

@@ -21,6 +21,7 @@ export interface ObjectPage {
   readonly next: string | undefined;
 }
 
+/** What to list. */
 export interface ListOptions {
   /** Only keys that begin with this text. Default: all. */
   readonly prefix?: string;
