@@ -21,6 +21,8 @@ export interface ConfigIssue {
 export interface Loaded<T> {
   readonly value: T;
   readonly warnings: readonly ConfigIssue[];
+  /** The YAML text as read, for keeping beside the value. */
+  readonly text?: string;
 }
 
 /** One collection of `data_collector`. */
@@ -132,4 +134,15 @@ export interface AgentDeploymentConfig {
   /** A port of its own for SDKs of this deployment, since the wire protocol names only the collection. Absent: it shares the agent's port. */
   readonly port?: number;
   readonly dataCollector: DataCollectorConfig;
+}
+
+/** A checked data asset file. A local path is absolute; an `azureml://` path is as written. */
+export interface DataAssetConfig {
+  readonly name: string;
+  /** Undefined: the catalog gives the next number. */
+  readonly version: string | undefined;
+  readonly type: 'uri_file' | 'uri_folder' | 'mltable';
+  readonly path: string;
+  readonly description: string;
+  readonly tags: Readonly<Record<string, string>>;
 }

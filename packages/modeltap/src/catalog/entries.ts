@@ -1,0 +1,42 @@
+import type { DataAssetConfig, DatastoreConfig, DeploymentConfig, EndpointConfig } from '../config/types.ts';
+
+/** Common to everything in the catalog. Times are ISO 8601, UTC. */
+export interface EntryTimes {
+  readonly createdAt: string;
+  readonly updatedAt: string;
+  /** 1 when made, one more with each change. Hand it to `update` or `delete` to notice a change made in between. */
+  readonly revision: number;
+}
+
+/** An endpoint. */
+export interface EndpointEntry extends EntryTimes {
+  readonly config: EndpointConfig;
+  /** The YAML it was made from. */
+  readonly sourceYaml: string | undefined;
+}
+
+/** Azure ML's words for where a deployment is. */
+export type ProvisioningState = 'Creating' | 'Updating' | 'Succeeded' | 'Failed' | 'Deleting';
+
+/** A deployment. */
+export interface DeploymentEntry extends EntryTimes {
+  readonly config: DeploymentConfig;
+  readonly sourceYaml: string | undefined;
+  readonly provisioningState: ProvisioningState;
+  /** The agent's port for SDKs of this deployment. */
+  readonly collectorPort: number | undefined;
+}
+
+/**
+ * A datastore as it is kept: `config` has literal secrets if the user wrote literal ones. As JSON the entry shows only its
+ * public form.
+ */
+export interface DatastoreEntry extends EntryTimes {
+  readonly config: DatastoreConfig;
+}
+
+/** One version of a data asset. */
+export interface DataAssetEntry extends EntryTimes, DataAssetConfig {
+  readonly version: string;
+  readonly archived: boolean;
+}
