@@ -12,6 +12,10 @@ export interface SpoolOptions {
   readonly maxBytes: number;
   /** Size of one segment file. Default 32 MiB, at most `maxBytes / 4`. */
   readonly segmentBytes?: number;
+  /** Size of one batch buffer, in memory. Default 8 MiB, at most a segment. */
+  readonly batchBytes?: number;
+  /** Most bytes of frames waiting for the disk, in memory, give or take one buffer. Appends beyond it are refused. Default 64 MiB, at least two buffers. */
+  readonly queueBytes?: number;
 }
 
 /** What recovery found. */
@@ -22,14 +26,23 @@ export interface RecoveryReport {
   readonly end: number;
   /** Bytes of a half-written last batch that were cut off. Normal after a crash: nothing in them was acknowledged. */
   readonly tornBytes: number;
-  /** Damaged stretches with good frames behind them: acknowledged data that the disk lost. Each is logged and counted. */
+  /** Damaged stretches with good frames behind them: acknowledged data that the disk lost. Each is logged and counted. `segment` is a file name, `from` and `to` are positions. */
   readonly damaged: readonly { readonly segment: string; readonly from: number; readonly to: number }[];
   /** Side files that no frame refers to and that were deleted. */
   readonly orphanSideFiles: number;
+  /** Frames whose side file is gone. They are read like any other; opening the side file fails with `ENOENT`. */
+  readonly missingSideFiles: number;
 }
 
-/** Why an append was refused at once, or failed later. Nothing was taken. */
-export type SpoolRefusal = 'spool_full' | 'spool_disk_error' | 'spool_closed';
+/**
+ * Why an append was refused at once, or failed later. Nothing was taken, and it never appears later.
+ *
+ * - `spool_full`: no room under `maxBytes` or on the disk; goes away by releasing or when the disk has room.
+ * - `spool_busy`: the disk is slower than what comes in and the buffers are full; goes away by itself.
+ * - `spool_too_large`: the payload can never fit in one frame (16 MiB, or half of `maxBytes`).
+ * - `spool_disk_error`: the disk failed; tried again by later appends.
+ */
+export type SpoolRefusal = 'spool_full' | 'spool_busy' | 'spool_too_large' | 'spool_disk_error' | 'spool_closed';
 
 /** Called exactly once per append: after the payload is durable (`undefined`), or with why it is not. */
 export type AppendDone = (refusal: SpoolRefusal | undefined) => void;
@@ -46,6 +59,7 @@ export interface SideFile {
   abort(): Promise<void>;
 }
 
+/** The writing end of a spool. There is one, on one thread. */
 export interface SpoolWriter {
   readonly recovery: RecoveryReport;
   /** 16 random bytes as hex, made with the spool and kept: the instance id. */
@@ -57,11 +71,14 @@ export interface SpoolWriter {
   /** Bytes on disk now, preallocated space included, and the limit. */
   readonly diskBytes: number;
   readonly maxBytes: number;
-  /** Bytes of payload not yet released. */
+  /** Bytes not yet released: frames with their heads, and their side files. */
   readonly pendingBytes: number;
   /**
    * Copies the parts, one after the other, into the current batch as one payload. False: refused now (`done` is not
    * called; the reason is `refusal`). The batch is written as soon as the one before is on disk; no timer.
+   *
+   * `sideFile` must be sealed. It belongs to the spool once the append is taken, also when `done` gets a refusal later:
+   * then the spool has deleted it. After false it is still the caller's.
    */
   append(parts: readonly Uint8Array[], done: AppendDone, sideFile?: SideFile): boolean;
   /** Why the last `append` gave false. */
