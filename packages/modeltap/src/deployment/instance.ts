@@ -1,0 +1,251 @@
+import type { ProbeConfig } from '../config/types.ts';
+import { backoffMs } from '../kit/backoff.ts';
+import { type Clock, systemClock } from '../kit/clock.ts';
+import { errorText } from '../kit/errors.ts';
+import { Child, type ProcessExit, type Spawn } from './child.ts';
+import type { InstanceLog } from './instance-log.ts';
+import type { ProcessSpec } from './process-spec.ts';
+import { probe } from './probe.ts';
+
+/**
+ * `starting` → `ready`, which may become `unready` (readiness probe) and `ready` again; a process that ends is in
+ * `backoff` until it is started again; `failed` never became ready and is not started again.
+ */
+export type InstanceState = 'starting' | 'ready' | 'unready' | 'backoff' | 'failed' | 'stopping' | 'stopped';
+
+/** One instance as shown to people. Times are ISO 8601, UTC. */
+export interface InstanceStatus {
+  readonly name: string;
+  readonly state: InstanceState;
+  /** When the state began. */
+  readonly since: string;
+  readonly pid?: number;
+  readonly port?: number;
+  /** Times the process was started again. */
+  readonly restarts: number;
+  /** Requests in flight. */
+  readonly inFlight: number;
+  readonly lastExit?: { readonly text: string; readonly at: string };
+}
+
+/** Things of the outside world; every one has a real default. */
+export interface InstanceEffects {
+  readonly spawn?: Spawn;
+  readonly clock?: Clock;
+  readonly random?: () => number;
+}
+
+/** What an instance is made of. */
+export interface InstanceOptions {
+  readonly name: string;
+  readonly plan: ProcessSpec;
+  readonly environment: Readonly<Record<string, string>>;
+  readonly liveness: ProbeConfig;
+  readonly readiness: ProbeConfig;
+  readonly log: InstanceLog;
+  /** From SIGTERM to SIGKILL for a process that a probe has given up on. */
+  readonly killDeadlineMs: number;
+  readonly effects: InstanceEffects;
+}
+
+/** Exit code of a model server that cannot load or initialise its model: starting it again would not help. */
+const EXIT_INIT = 3;
+/** Other deaths before an instance was ever ready. */
+const MAX_FAILED_STARTS = 3;
+/** A process that has run this long was well: the next restart is quick again. */
+const STABLE_MS = 60_000;
+/** Why an instance did not become ready. */
+export interface StartFailure {
+  readonly reason: string;
+  /** Its last lines, oldest first. */
+  readonly lines: readonly string[];
+}
+
+/** Keeps one process of a deployment running: probes it, restarts it with growing delays, stops it. */
+export class Instance {
+  /** Requests in flight, counted by whoever hands out leases. */
+  inFlight = 0;
+  readonly #options: InstanceOptions;
+  readonly #clock: Clock;
+  readonly #stop = new AbortController();
+  #state: InstanceState = 'starting';
+  #since: number;
+  #child: Child | undefined;
+  #port: number | undefined;
+  #restarts = 0;
+  #everReady = false;
+  #lastExit: { text: string; at: string } | undefined;
+  /** Set by the probe that asked for the end of the process. */
+  #killReason: string | undefined;
+  #loop: Promise<void> | undefined;
+
+  constructor(options: InstanceOptions) {
+    this.#options = options;
+    this.#clock = options.effects.clock ?? systemClock;
+    this.#since = this.#clock.now();
+  }
+
+  /** The port to send requests to; undefined unless the instance is ready. */
+  get readyPort(): number | undefined {
+    return this.#state === 'ready' ? this.#port : undefined;
+  }
+
+  /** Starts it. Resolves with undefined when it is ready the first time, or with why it will not be. */
+  start(): Promise<StartFailure | undefined> {
+    return new Promise((resolve) => {
+      this.#loop = this.#supervise(resolve).catch((error: unknown) => {
+        this.#become('failed');
+        resolve({ reason: errorText(error), lines: [] });
+      });
+    });
+  }
+
+  status(): InstanceStatus {
+    const pid = this.#child?.pid;
+    return {
+      name: this.#options.name,
+      state: this.#state,
+      since: new Date(this.#since).toISOString(),
+      ...(pid === undefined ? {} : { pid }),
+      ...(this.#port === undefined ? {} : { port: this.#port }),
+      restarts: this.#restarts,
+      inFlight: this.inFlight,
+      ...(this.#lastExit === undefined ? {} : { lastExit: this.#lastExit }),
+    };
+  }
+
+  /** Stops it for good: SIGTERM, and SIGKILL to its process group after the deadline. */
+  async stop(deadlineMs: number): Promise<void> {
+    if (this.#state !== 'failed') this.#become('stopping');
+    this.#stop.abort();
+    await this.#child?.stop(deadlineMs);
+    await this.#loop;
+    if (this.#state !== 'failed') this.#become('stopped');
+  }
+
+  async #supervise(settle: (failure: StartFailure | undefined) => void): Promise<void> {
+    const { effects } = this.#options;
+    let attempt = 0;
+    while (!this.#stop.signal.aborted) {
+      const began = this.#clock.monotonic();
+      const { pid, exit, reason } = await this.#runOnce(() => settle(undefined));
+      if (this.#stop.signal.aborted) break;
+      this.#say(pid, reason);
+      if (this.#clock.monotonic() - began > STABLE_MS) attempt = 0;
+      attempt += 1;
+      if (!this.#everReady && isHopeless(exit, this.#killReason !== undefined, attempt)) {
+        this.#become('failed');
+        settle({ reason, lines: this.#options.log.recent(pid) });
+        return;
+      }
+      this.#become('backoff');
+      const delay = backoffMs(attempt - 1, { minMs: 200, maxMs: 30_000, ...pick(effects.random) });
+      await this.#clock.sleep(delay, { signal: this.#stop.signal });
+      if (!this.#stop.signal.aborted) this.#restarts += 1;
+    }
+    settle({ reason: 'it was stopped', lines: [] });
+  }
+
+  async #runOnce(onReady: () => void): Promise<{ pid: number; exit: ProcessExit; reason: string }> {
+    const { plan, environment, log, effects } = this.#options;
+    const child = new Child({ ...plan, environment, log, ...effects });
+    const pid = child.pid ?? 0;
+    const over = new AbortController();
+    this.#child = child;
+    this.#killReason = undefined;
+    this.#become('starting');
+    const watches = Promise.all([
+      child.listening.then((port) => this.#watch(child, port, { signal: over.signal, onReady })),
+      this.#limitStart(child, over.signal),
+    ]);
+    watches.catch((error: unknown) => this.#say(pid, `its probes have ended: ${errorText(error)}`));
+    const exit = await child.exited;
+    over.abort();
+    this.#child = undefined;
+    this.#port = undefined;
+    const reason = this.#killReason ?? exit.text;
+    this.#lastExit = { text: reason, at: new Date(this.#clock.now()).toISOString() };
+    return { pid, exit, reason };
+  }
+
+  async #watch(child: Child, port: number, run: { signal: AbortSignal; onReady: () => void }): Promise<void> {
+    if (run.signal.aborted) return;
+    this.#port = port;
+    await Promise.all([this.#checkReadiness(child, run), this.#checkLiveness(child, run.signal)]);
+  }
+
+  /** A process that tells its port is asked at once: `initial_delay` is for servers that cannot tell. */
+  async #checkReadiness(child: Child, run: { signal: AbortSignal; onReady: () => void }): Promise<void> {
+    const { readiness } = this.#options;
+    let passed = 0;
+    let failed = 0;
+    while (!run.signal.aborted && !this.#stop.signal.aborted) {
+      const well = await this.#probe(readiness);
+      if (run.signal.aborted || this.#stop.signal.aborted) return;
+      passed = well ? passed + 1 : 0;
+      failed = well ? 0 : failed + 1;
+      if (this.#state !== 'ready' && passed >= readiness.successThreshold) {
+        this.#become('ready');
+        this.#everReady = true;
+        run.onReady();
+      } else if (this.#state === 'ready' && failed >= readiness.failureThreshold) {
+        this.#say(child.pid ?? 0, `readiness probe failed ${failed} times: no requests until it passes again`);
+        this.#become('unready');
+      }
+      await this.#clock.sleep(readiness.period * 1000, { signal: run.signal });
+    }
+  }
+
+  async #checkLiveness(child: Child, signal: AbortSignal): Promise<void> {
+    const { liveness } = this.#options;
+    let failed = 0;
+    await this.#clock.sleep(liveness.initialDelay * 1000, { signal });
+    while (!signal.aborted && !this.#stop.signal.aborted) {
+      failed = (await this.#probe(liveness)) ? 0 : failed + 1;
+      if (failed >= liveness.failureThreshold && !signal.aborted) {
+        await this.#give(child, `liveness probe failed ${failed} times`);
+        return;
+      }
+      await this.#clock.sleep(liveness.period * 1000, { signal });
+    }
+  }
+
+  /** The budget of the readiness probe: its first delay and every failure it allows. */
+  async #limitStart(child: Child, signal: AbortSignal): Promise<void> {
+    const { initialDelay, period, failureThreshold } = this.#options.readiness;
+    const seconds = initialDelay + period * failureThreshold;
+    await this.#clock.sleep(seconds * 1000, { signal });
+    if (signal.aborted || this.#state !== 'starting') return;
+    await this.#give(child, `not ready within ${seconds} s (readiness_probe)`);
+  }
+
+  async #give(child: Child, reason: string): Promise<void> {
+    if (this.#stop.signal.aborted) return;
+    this.#killReason = reason;
+    await child.stop(this.#options.killDeadlineMs);
+  }
+
+  #probe(config: ProbeConfig): Promise<boolean> {
+    if (this.#port === undefined) return Promise.resolve(false);
+    return probe(this.#port, this.#options.plan.probePath, config.timeout * 1000);
+  }
+
+  #become(state: InstanceState): void {
+    if (this.#state === state) return;
+    this.#state = state;
+    this.#since = this.#clock.now();
+  }
+
+  #say(pid: number, text: string): void {
+    this.#options.log.line(pid, 'sup', `${this.#options.name}: ${text}`);
+  }
+}
+
+/** Before an instance was ever ready, only a death that may have been an accident is worth another start. */
+function isHopeless(exit: ProcessExit, killed: boolean, attempt: number): boolean {
+  return exit.code === EXIT_INIT || killed || attempt >= MAX_FAILED_STARTS;
+}
+
+function pick(random: (() => number) | undefined): { random?: () => number } {
+  return random === undefined ? {} : { random };
+}

@@ -1,0 +1,413 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import {
+  createServer,
+  type IncomingHttpHeaders,
+  type IncomingMessage,
+  request,
+  type Server,
+  type ServerResponse,
+} from 'node:http';
+import { type AddressInfo, connect } from 'node:net';
+import { test } from 'node:test';
+import { createEndpointRouter, type EndpointRouterOptions, type RouterLease } from './router.ts';
+import type { RoutedEndpoint } from './traffic.ts';
+
+type Serve = (request: IncomingMessage, response: ServerResponse) => void;
+
+interface World extends AsyncDisposable {
+  readonly port: number;
+  /** Ports of the instances of a deployment, in the order they are handed out. */
+  readonly instances: Record<string, number[]>;
+  /** Leases handed out and given back. */
+  readonly leases: { out: number; back: number };
+  readonly router: ReturnType<typeof createEndpointRouter>;
+}
+
+async function listen(serve: Serve): Promise<{ server: Server; port: number }> {
+  const server = createServer(serve).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  return { server, port: (server.address() as AddressInfo).port };
+}
+
+/** A router over deployments whose single instance is `serve`. */
+async function world(
+  servers: Record<string, Serve>,
+  changes: Partial<RoutedEndpoint> & { options?: Partial<EndpointRouterOptions>; requestTimeoutMs?: number } = {},
+): Promise<World> {
+  const started: Server[] = [];
+  const instances: Record<string, number[]> = {};
+  for (const [name, serve] of Object.entries(servers)) {
+    const { server, port } = await listen(serve);
+    started.push(server);
+    instances[name] = [port];
+  }
+  const { options = {}, requestTimeoutMs = 5000, ...endpointChanges } = changes;
+  const deployments = Object.fromEntries(Object.keys(servers).map((name) => [name, { requestTimeoutMs }]));
+  const endpoint: RoutedEndpoint = { name: 'iris', traffic: {}, deployments, ...endpointChanges };
+  const leases = { out: 0, back: 0 };
+  const acquire = (_endpoint: string, deployment: string, avoid?: RouterLease): RouterLease | undefined => {
+    const ports = instances[deployment] ?? [];
+    const port = ports.find((one) => one !== avoid?.port) ?? ports[0];
+    if (port === undefined) return undefined;
+    leases.out += 1;
+    return { port, release: () => void (leases.back += 1) };
+  };
+  const router = createEndpointRouter({
+    endpoint: (name) => (name === 'iris' ? endpoint : undefined),
+    acquire,
+    waitMs: 100,
+    newId: () => 'made-here',
+    ...options,
+  });
+  const front = await listen((request, response) => {
+    assert.ok(router.matches(request.url));
+    router.serve(request, response);
+  });
+  return {
+    port: front.port,
+    instances,
+    leases,
+    router,
+    async [Symbol.asyncDispose]() {
+      await router.stop(0);
+      for (const server of [front.server, ...started]) {
+        server.closeAllConnections();
+        server.close();
+      }
+    },
+  };
+}
+
+/** A promise that others resolve. */
+function signal(): { promise: Promise<void>; resolve: () => void } {
+  let resolve = () => {};
+  const promise = new Promise<void>((done) => {
+    resolve = done;
+  });
+  return { promise, resolve };
+}
+
+interface Answer {
+  status: number;
+  headers: IncomingHttpHeaders;
+  body: string;
+  error(): { code: string; message: string; fix: string };
+}
+
+function call(
+  port: number,
+  path: string,
+  options: { method?: string; headers?: Record<string, string>; body?: string } = {},
+): Promise<Answer> {
+  const { method = 'POST', headers = {}, body = '' } = options;
+  return new Promise((resolve, reject) => {
+    const sent = request({ host: '127.0.0.1', port, path, method, headers, agent: false }, (response) => {
+      let text = '';
+      response.setEncoding('utf8');
+      response.on('data', (chunk: string) => {
+        text += chunk;
+      });
+      response.on('error', reject);
+      response.on('end', () => {
+        const error = () => (JSON.parse(text) as { error: { code: string; message: string; fix: string } }).error;
+        resolve({ status: response.statusCode ?? 0, headers: response.headers, body: text, error });
+      });
+    });
+    sent.on('error', reject);
+    sent.end(body);
+  });
+}
+
+/** Answers with what arrived. */
+const echo: Serve = (request, response) => {
+  const chunks: Buffer[] = [];
+  request.on('data', (chunk: Buffer) => chunks.push(chunk));
+  request.on('end', () => {
+    const body = Buffer.concat(chunks).toString();
+    response.setHeader('x-model', 'm1');
+    response.end(JSON.stringify({ url: request.url, method: request.method, headers: request.headers, body }));
+  });
+};
+const named =
+  (name: string): Serve =>
+  (request, response) => {
+    request.resume();
+    response.end(name);
+  };
+
+test('a request reaches the instance without the prefix, and its answer names the deployment', async () => {
+  await using here = await world({ blue: echo });
+  const answer = await call(here.port, '/endpoints/iris/score?a=%20b&c', {
+    body: '{"x":1}',
+    headers: {
+      'content-type': 'application/json',
+      'x-mine': '1',
+      connection: 'close, x-hop',
+      'x-hop': '1',
+      te: 'trailers',
+    },
+  });
+  assert.equal(answer.status, 200);
+  assert.equal(answer.headers['azureml-model-deployment'], 'blue');
+  assert.equal(answer.headers['x-model'], 'm1');
+  assert.equal(answer.headers['x-request-id'], 'made-here');
+  const seen = JSON.parse(answer.body) as { url: string; method: string; headers: IncomingHttpHeaders; body: string };
+  assert.deepEqual([seen.url, seen.method, seen.body], ['/score?a=%20b&c', 'POST', '{"x":1}']);
+  assert.deepEqual(
+    [
+      seen.headers['x-mine'],
+      seen.headers['x-request-id'],
+      seen.headers['content-type'],
+      seen.headers['content-length'],
+    ],
+    ['1', 'made-here', 'application/json', '7'],
+  );
+  assert.deepEqual([seen.headers['x-hop'], seen.headers.te], [undefined, undefined]);
+  const own = await call(here.port, '/endpoints/iris', { method: 'GET', headers: { 'x-request-id': 'theirs' } });
+  assert.equal(own.headers['x-request-id'], 'theirs');
+  assert.equal((JSON.parse(own.body) as { url: string }).url, '/');
+  assert.deepEqual(here.leases, { out: 2, back: 2 });
+});
+
+test('bodies of every kind and size arrive whole', async () => {
+  await using here = await world({ blue: echo });
+  for (const size of [0, 1, 65_536, 65_537, 3_000_000]) {
+    for (const chunked of [false, true]) {
+      const body = 'é'.repeat(size / 2) + 'x'.repeat(size % 2);
+      const headers: Record<string, string> = chunked
+        ? { 'transfer-encoding': 'chunked' }
+        : { 'content-length': String(size) };
+      const answer = await call(here.port, '/endpoints/iris/score', { body, headers });
+      assert.equal((JSON.parse(answer.body) as { body: string }).body, body);
+    }
+  }
+});
+
+test('a client that waits for 100-continue gets it', async () => {
+  await using here = await world({ blue: echo });
+  const sent = request({
+    port: here.port,
+    path: '/endpoints/iris/score',
+    method: 'POST',
+    headers: { expect: '100-continue', 'content-length': '2' },
+  });
+  sent.flushHeaders();
+  await once(sent, 'continue');
+  sent.end('ok');
+  const [response] = (await once(sent, 'response')) as [IncomingMessage];
+  assert.equal(response.statusCode, 200);
+  response.resume();
+});
+
+test('traffic is split by weight, and the header forces a deployment', async () => {
+  let point = 0;
+  await using here = await world(
+    { blue: named('blue'), green: named('green') },
+    { traffic: { blue: 50, green: 50 }, options: { random: () => point } },
+  );
+  assert.equal((await call(here.port, '/endpoints/iris/score')).body, 'blue');
+  point = 0.5;
+  assert.equal((await call(here.port, '/endpoints/iris/score')).body, 'green');
+  const forced = await call(here.port, '/endpoints/iris/score', { headers: { 'azureml-model-deployment': 'blue' } });
+  assert.deepEqual([forced.body, forced.headers['azureml-model-deployment']], ['blue', 'blue']);
+});
+
+test('what cannot be routed is answered in JSON with a code and what to do', async () => {
+  await using here = await world({ blue: echo, green: echo });
+  const unknown = await call(here.port, '/endpoints/roses/score');
+  assert.deepEqual([unknown.status, unknown.error().code], [404, 'not_found']);
+  const forced = await call(here.port, '/endpoints/iris/score', { headers: { 'azureml-model-deployment': 'red' } });
+  assert.deepEqual([forced.status, forced.error().code], [404, 'not_found']);
+  const none = await call(here.port, '/endpoints/iris/score');
+  assert.deepEqual([none.status, none.error().code], [503, 'endpoint_no_traffic']);
+  assert.match(none.error().fix, /azureml-model-deployment/);
+  await using empty = await world({});
+  assert.deepEqual([(await call(empty.port, '/endpoints/iris/score')).status], [404]);
+});
+
+test('a request waits for an instance while a deployment switches, and is 503 when none comes', async () => {
+  await using here = await world({ blue: named('blue') }, { options: { waitMs: 150 } });
+  const ports = here.instances.blue ?? [];
+  here.instances.blue = [];
+  const none = await call(here.port, '/endpoints/iris/score', { body: 'x' });
+  assert.deepEqual([none.status, none.error().code], [503, 'deployment_unavailable']);
+  const waiting = call(here.port, '/endpoints/iris/score', { body: 'x' });
+  await new Promise((resolve) => setTimeout(resolve, 40));
+  here.instances.blue = ports;
+  assert.equal((await waiting).body, 'blue');
+});
+
+test('an instance that refuses the connection is replaced by another, with small and with streamed bodies', async () => {
+  await using here = await world({ blue: echo });
+  const gone = await listen(echo);
+  gone.server.close();
+  here.instances.blue?.unshift(gone.port);
+  for (const body of ['small', 'x'.repeat(200_000)]) {
+    const answer = await call(here.port, '/endpoints/iris/score', { body });
+    assert.equal(answer.status, 200);
+    assert.equal((JSON.parse(answer.body) as { body: string }).body, body);
+  }
+  here.instances.blue = [gone.port];
+  const broken = await call(here.port, '/endpoints/iris/score', { body: 'x' });
+  assert.deepEqual([broken.status, broken.error().code], [502, 'instance_unreachable']);
+  assert.equal(here.leases.out, here.leases.back);
+});
+
+test('an instance that dies with the request in hand is 502 and the request is not sent again', async () => {
+  let calls = 0;
+  const dying: Serve = (request) => {
+    calls += 1;
+    request.socket.destroy();
+  };
+  await using here = await world({ blue: dying });
+  here.instances.blue?.push(here.instances.blue[0] ?? 0);
+  const answer = await call(here.port, '/endpoints/iris/score', { body: 'x' });
+  assert.deepEqual([answer.status, answer.error().code, calls], [502, 'instance_unreachable', 1]);
+});
+
+test('an answer that breaks in the middle cuts the connection of the client', async () => {
+  await using here = await world({
+    blue: (_request, response) => {
+      response.writeHead(200, { 'content-length': '100' });
+      response.write('half');
+      setTimeout(() => response.destroy(), 20);
+    },
+  });
+  await assert.rejects(call(here.port, '/endpoints/iris/score'));
+});
+
+test('chunks pass as they come, in both directions', async () => {
+  const seen: string[] = [];
+  await using here = await world({
+    blue: (request, response) => {
+      response.writeHead(200, { 'content-type': 'text/event-stream' });
+      request.on('data', (chunk: Buffer) => {
+        seen.push(chunk.toString());
+        response.write(`got ${chunk.toString()}`);
+      });
+      request.on('end', () => response.end());
+    },
+  });
+  const sent = request({ port: here.port, path: '/endpoints/iris/chat', method: 'POST' });
+  sent.write('one');
+  const [response] = (await once(sent, 'response')) as [IncomingMessage];
+  assert.equal(String((await once(response, 'data'))[0]), 'got one');
+  sent.write('two');
+  assert.equal(String((await once(response, 'data'))[0]), 'got two');
+  sent.end();
+  await once(response.resume(), 'end');
+  assert.deepEqual(seen, ['one', 'two']);
+});
+
+test('a slow reader slows the instance down instead of filling memory', async () => {
+  let written = 0;
+  let finished = false;
+  await using here = await world({
+    blue: (request, response) => {
+      request.resume();
+      const chunk = Buffer.alloc(256 * 1024);
+      const more = () => {
+        while (written < 64 * 1024 ** 2) {
+          written += chunk.length;
+          if (!response.write(chunk)) {
+            response.once('drain', more);
+            return;
+          }
+        }
+        finished = true;
+        response.end();
+      };
+      more();
+    },
+  });
+  const socket = connect(here.port, '127.0.0.1');
+  socket.write('GET /endpoints/iris/big HTTP/1.1\r\nHost: x\r\n\r\n');
+  socket.pause();
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  assert.equal(finished, false);
+  assert.ok(written < 40 * 1024 ** 2, `${written} bytes were taken from the instance`);
+  socket.destroy();
+});
+
+test('a client that goes away breaks off the request at the instance and gives the lease back', async () => {
+  const gone = signal();
+  const arrived = signal();
+  await using here = await world({
+    blue: (request, response) => {
+      request.resume();
+      arrived.resolve();
+      response.on('close', gone.resolve);
+    },
+  });
+  const sent = request({ port: here.port, path: '/endpoints/iris/score', method: 'POST' }).on('error', () => undefined);
+  sent.end('x');
+  await arrived.promise;
+  sent.destroy();
+  await gone.promise;
+  while (here.leases.back === 0 || here.router.inFlight > 0) await new Promise(setImmediate);
+  assert.deepEqual(here.leases, { out: 1, back: 1 });
+});
+
+test('a request over request_timeout_ms is 408 and is broken off, but an answer that has begun may take longer', async () => {
+  const gone = signal();
+  await using here = await world(
+    {
+      blue: (request, response) => {
+        request.resume();
+        if (request.url === '/stream') {
+          response.write('a');
+          setTimeout(() => response.end('b'), 150);
+        } else response.on('close', gone.resolve);
+      },
+    },
+    { requestTimeoutMs: 60 },
+  );
+  const late = await call(here.port, '/endpoints/iris/score', { body: 'x' });
+  assert.deepEqual([late.status, late.error().code], [408, 'request_timeout']);
+  assert.match(late.error().fix, /request_timeout_ms/);
+  assert.equal(late.headers['azureml-model-deployment'], 'blue');
+  await gone.promise;
+  assert.equal((await call(here.port, '/endpoints/iris/stream')).body, 'ab');
+  const slow = connect(here.port, '127.0.0.1');
+  slow.write('POST /endpoints/iris/score HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf');
+  const [text] = (await once(slow, 'data')) as [Buffer];
+  assert.match(text.toString(), /^HTTP\/1\.1 408 /);
+  slow.destroy();
+});
+
+test('more requests than allowed at once are 503', async () => {
+  const release: (() => void)[] = [];
+  await using here = await world(
+    { blue: (_request, response) => void release.push(() => response.end('ok')) },
+    { options: { maxInFlight: 1 } },
+  );
+  const first = call(here.port, '/endpoints/iris/score', { body: 'x' });
+  while (release.length === 0) await new Promise(setImmediate);
+  const second = await call(here.port, '/endpoints/iris/score', { body: 'x' });
+  assert.deepEqual([second.status, second.error().code], [503, 'endpoint_overloaded']);
+  release[0]?.();
+  assert.equal((await first).body, 'ok');
+});
+
+test('stop waits for what is in flight', async () => {
+  const release: (() => void)[] = [];
+  await using here = await world({ blue: (_request, response) => void release.push(() => response.end('ok')) });
+  const running = call(here.port, '/endpoints/iris/score', { body: 'x' });
+  while (release.length === 0) await new Promise(setImmediate);
+  const stopped = here.router.stop(5000);
+  release[0]?.();
+  await stopped;
+  assert.equal((await running).body, 'ok');
+});
+
+test('header names and values cannot smuggle a second request', async () => {
+  await using here = await world({ blue: echo });
+  const raw = connect(here.port, '127.0.0.1');
+  raw.write(
+    'POST /endpoints/iris/score HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\nGET /endpoints/iris/evil HTTP/1.1\r\nHost: x\r\n\r\n',
+  );
+  const [text] = (await once(raw, 'data')) as [Buffer];
+  assert.match(text.toString(), /^HTTP\/1\.1 400 /);
+  raw.destroy();
+});
