@@ -1,0 +1,69 @@
+/** What the sending thread counts, per collection. */
+export const OUTCOMES = ['sent', 'rejected', 'deadline', 'too_large'] as const;
+/** How a record leaves the queue. */
+export type Outcome = (typeof OUTCOMES)[number];
+
+/** Collections a ledger can count. */
+export const SLOTS = 256;
+
+const RELEASED_ITEMS = 0;
+const RELEASED_BYTES = 1;
+const FLUSHED = 2;
+const CONTROL_BYTES = 16;
+
+/**
+ * Counters in memory that both threads see: the sending thread writes, the scoring thread reads without waiting.
+ * The two released counters are 32 bits wide and wrap; readers take differences, which the limits of the queue
+ * (at most 1 GiB and 10 million records) keep below half of that range.
+ */
+export class Ledger {
+  readonly memory: SharedArrayBuffer;
+  readonly #control: Int32Array;
+  readonly #counts: BigInt64Array;
+
+  constructor(memory: SharedArrayBuffer = new SharedArrayBuffer(CONTROL_BYTES + SLOTS * OUTCOMES.length * 8)) {
+    this.memory = memory;
+    this.#control = new Int32Array(memory, 0, CONTROL_BYTES / 4);
+    this.#counts = new BigInt64Array(memory, CONTROL_BYTES);
+  }
+
+  /** A record of this size left the queue. */
+  release(slot: number, outcome: Outcome, bytes: number): void {
+    Atomics.add(this.#counts, slot * OUTCOMES.length + OUTCOMES.indexOf(outcome), 1n);
+    Atomics.add(this.#control, RELEASED_BYTES, bytes);
+    Atomics.add(this.#control, RELEASED_ITEMS, 1);
+  }
+
+  /** Records of a collection that ended so. */
+  count(slot: number, outcome: Outcome): number {
+    return Number(Atomics.load(this.#counts, slot * OUTCOMES.length + OUTCOMES.indexOf(outcome)));
+  }
+
+  /** Records that left the queue, modulo 2^32. */
+  releasedItems(): number {
+    return Atomics.load(this.#control, RELEASED_ITEMS);
+  }
+
+  /** Bytes that left the queue, modulo 2^32. */
+  releasedBytes(): number {
+    return Atomics.load(this.#control, RELEASED_BYTES);
+  }
+
+  /** The flush with this number is done: wakes a thread that waits for it. */
+  flushed(token: number): void {
+    Atomics.store(this.#control, FLUSHED, token);
+    Atomics.notify(this.#control, FLUSHED);
+  }
+
+  /** Blocks this thread until the flush with this number is done; false when the time ran out. */
+  waitFlushed(token: number, timeoutMs: number): boolean {
+    const until = Date.now() + timeoutMs;
+    for (;;) {
+      const seen = Atomics.load(this.#control, FLUSHED);
+      if (seen >= token) return true;
+      const left = until - Date.now();
+      if (left <= 0) return false;
+      Atomics.wait(this.#control, FLUSHED, seen, left);
+    }
+  }
+}

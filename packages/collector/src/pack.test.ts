@@ -1,0 +1,132 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { BasicCorrelationContext } from './context.ts';
+import { JsonBuffer } from './json-buffer.ts';
+import { Packer } from './pack.ts';
+import { type Shape, ShapeTable } from './shapes.ts';
+import { ChunkReader, type ShapeText, shapeText } from './unpack.ts';
+
+interface Chunk {
+  readonly chunk: ArrayBuffer;
+  readonly bytes: number;
+  readonly records: number;
+}
+
+/** Packs and unpacks as the two threads do. */
+class Loop {
+  readonly chunks: Chunk[] = [];
+  readonly #shapes = new ShapeTable();
+  readonly #known = new Map<number, ShapeText>();
+  readonly packer = new Packer(this.#shapes, (chunk, bytes, records) => this.chunks.push({ chunk, bytes, records }));
+
+  add(rows: readonly unknown[], context = new BasicCorrelationContext(), budget = 1e9): void {
+    this.packer.begin(7, 0, context, budget);
+    try {
+      this.packer.rows(rows);
+      this.packer.commit();
+    } catch (error) {
+      this.packer.abort();
+      throw error;
+    }
+    if (this.packer.full) this.packer.flush();
+  }
+
+  texts(): string[] {
+    this.packer.flush();
+    for (const { id, keys } of this.#shapes.takeFresh() as readonly Shape[]) this.#known.set(id, shapeText(keys));
+    const texts: string[] = [];
+    for (const { chunk, bytes } of this.chunks.splice(0)) {
+      const reader = new ChunkReader(chunk, bytes, this.#known);
+      for (let at = 0; at < bytes; ) {
+        const head = reader.head(at);
+        assert.equal(head.envelope, 7);
+        const out = new JsonBuffer(16);
+        reader.body(head.bodyAt, out);
+        texts.push(out.bytes.toString('utf8', 0, out.length));
+        at += head.bytes;
+      }
+    }
+    return texts;
+  }
+}
+
+/** What JSON.stringify would give after the documented replacements: undefined cells are null, text is well formed. */
+function expected(rows: readonly object[]): string {
+  return JSON.stringify(rows, (_, value: unknown) => (value === undefined ? null : value)).replace(
+    /\\ud[89a-f][0-9a-f]{2}/g,
+    '\ufffd',
+  );
+}
+
+const cell = fc.oneof(
+  fc.jsonValue({ maxDepth: 4 }),
+  fc.double(),
+  fc.integer(),
+  fc.constant(undefined),
+  fc.string({ unit: 'binary', maxLength: 60 }),
+);
+const row = fc.oneof(
+  fc.record({ a: cell, b: fc.double(), c: fc.string() }),
+  fc.dictionary(fc.string({ unit: 'binary', maxLength: 8 }), cell, { noNullPrototype: true }),
+);
+
+test('what is packed and unpacked is what JSON.stringify gives, for arbitrary rows', () => {
+  fc.assert(
+    fc.property(fc.array(fc.array(row, { maxLength: 6 }), { maxLength: 4 }), (records) => {
+      const loop = new Loop();
+      for (const rows of records) loop.add(rows);
+      assert.deepEqual(loop.texts(), records.map(expected));
+    }),
+    { numRuns: 400 },
+  );
+});
+
+test('lone surrogates become U+FFFD wherever they stand', () => {
+  fc.assert(
+    fc.property(
+      fc.string({ unit: 'binary', maxLength: 80 }),
+      fc.integer({ min: 0xd800, max: 0xdfff }),
+      (text, unit) => {
+        const broken = `${text}${String.fromCharCode(unit)}x`;
+        const loop = new Loop();
+        loop.add([{ [broken]: broken }]);
+        const well = Buffer.from(broken).toString();
+        assert.deepEqual(loop.texts(), [JSON.stringify([{ [well]: well }])]);
+      },
+    ),
+  );
+});
+
+test('an error in a record leaves the records around it untouched, also when the chunk moved meanwhile', () => {
+  const loop = new Loop();
+  const large = { text: 'z'.repeat(300_000) };
+  loop.add([{ before: 1 }]);
+  assert.throws(() => loop.add([large, large, { bad: 1 }, 5]), { code: 'unsupported_type' });
+  loop.add([{ after: 2 }]);
+  assert.throws(() => loop.add([large], undefined, 1000), { code: 'queue_full' });
+  loop.add([{ last: 3 }]);
+  assert.deepEqual(loop.texts(), ['[{"before":1}]', '[{"after":2}]', '[{"last":3}]']);
+});
+
+test('ids, times and headers of a context survive', () => {
+  fc.assert(
+    fc.property(
+      fc.string({ unit: 'grapheme' }),
+      fc.oneof(fc.double({ noNaN: true, noDefaultInfinity: true }), fc.string({ minLength: 1 })),
+      fc.dictionary(fc.string(), fc.string()),
+      (id, timestamp, headers) => {
+        const context = new BasicCorrelationContext({ id, timestamp, headers });
+        const loop = new Loop();
+        loop.add([], context);
+        loop.packer.flush();
+        const [chunk] = loop.chunks;
+        assert.ok(chunk);
+        const head = new ChunkReader(chunk.chunk, chunk.bytes, new Map()).head(0);
+        assert.equal(head.correlationId, Buffer.from(context.id).toString());
+        assert.equal(head.time, context.timestamp);
+        assert.deepEqual(Object.fromEntries(head.headers), { ...headers });
+      },
+    ),
+  );
+});
