@@ -41,7 +41,7 @@ export const ERRORS = {
   },
   already_exists: {
     message: '{kind} "{name}" already exists',
-    fix: 'Choose another name, or change the one there is with "modeltap {command} update".',
+    fix: 'Choose another name, or look at the one there is with "modeltap {command} show".',
     http: 409,
     exit: 4,
   },
@@ -129,17 +129,17 @@ export const ERRORS = {
     http: 500,
     exit: 1,
   },
-  deployment_busy: {
-    message: 'deployment {deployment} is being changed at this moment',
-    fix: 'Wait until its provisioning_state is neither Creating nor Updating.',
-    http: 409,
-    exit: 4,
-  },
   deployment_ambiguous: {
     message: 'collection "{collection}" is enabled for several deployments: {enabled}',
     fix: 'Send to the port of the deployment, or name the deployment as the source of the event.',
     http: 400,
     exit: 2,
+  },
+  deployment_busy: {
+    message: 'deployment {deployment} is being changed at this moment',
+    fix: 'Wait until its provisioning_state is neither Creating nor Updating.',
+    http: 409,
+    exit: 4,
   },
   deployment_failed: {
     message: 'deployment {deployment} did not become ready: {detail}',
