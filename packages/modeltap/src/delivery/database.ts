@@ -6,6 +6,12 @@ export const DELIVERY_DB = 'delivery.db';
 /** How long a statement waits for the other thread's transaction, milliseconds. */
 const BUSY_MS = 10_000;
 
+const PAGE_BYTES = 4096;
+/** Pages of the log after which it is written back and used again. */
+const CHECKPOINT_PAGES = 128;
+/** Pages kept free in the file. */
+const ROOM_PAGES = 64;
+
 const SCHEMA = `
   CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value ANY) WITHOUT ROWID, STRICT;
   CREATE TABLE IF NOT EXISTS objects (
@@ -36,8 +42,22 @@ const SCHEMA = `
 export function openDeliveryDatabase(path: string): DatabaseSync {
   const db = new DatabaseSync(path);
   db.exec(`PRAGMA busy_timeout = ${BUSY_MS}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;`);
+  db.exec(`PRAGMA wal_autocheckpoint = ${CHECKPOINT_PAGES};`);
   db.exec(SCHEMA);
+  takeRoom(db);
   return db;
+}
+
+/**
+ * Makes the file and its log larger than they need to be, once: free pages and a log that is written from its beginning
+ * again let a full disk be emptied, for every delivery writes here first.
+ */
+function takeRoom(db: DatabaseSync): void {
+  const free = db.prepare('PRAGMA freelist_count').get()?.['freelist_count'];
+  if (Number(free) >= ROOM_PAGES / 2) return;
+  db.exec('CREATE TABLE IF NOT EXISTS room (filler BLOB) STRICT');
+  db.prepare('INSERT INTO room (filler) VALUES (zeroblob(?))').run(ROOM_PAGES * PAGE_BYTES);
+  db.exec('DELETE FROM room');
 }
 
 /** Opens the same file to read only, from any thread. */

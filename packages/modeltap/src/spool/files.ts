@@ -24,6 +24,8 @@ export interface SpoolFiles {
   remove(path: string): Promise<void>;
   /** Makes creations, renames and deletions in a directory durable. */
   syncDirectory(path: string): Promise<void>;
+  /** Room on the file system of `path`, bytes. */
+  space(path: string): Promise<{ readonly free: number; readonly total: number }>;
 }
 
 /** What the spool needs of the outside. */
@@ -53,6 +55,10 @@ export const realFiles: SpoolFiles = {
   close: promisify(fs.close),
   rename: promisify(fs.rename),
   remove: (path) => fs.promises.rm(path, { force: true }),
+  async space(path) {
+    const { bavail, blocks, bsize } = await fs.promises.statfs(path);
+    return { free: bavail * bsize, total: blocks * bsize };
+  },
   async syncDirectory(path) {
     if (process.platform === 'win32') return; // Windows cannot open a directory; its renames are journaled.
     const handle = await openHandle(path, 'r');
@@ -82,10 +88,10 @@ export function writeAll(files: SpoolFiles, fd: number, data: Uint8Array, positi
   });
 }
 
-/** True when a system error says that there is no room on the disk or in the quota. */
+/** True when an error says that there is no room on the disk, in the quota or in the spool's share of it. */
 export function isNoSpace(error: unknown): boolean {
   const code = systemCode(error);
-  return code === 'ENOSPC' || code === 'EDQUOT' || code === 'EFBIG';
+  return code === 'ENOSPC' || code === 'EDQUOT' || code === 'EFBIG' || code === 'spool_full';
 }
 
 /** A failed file operation as an error of the registry: `spool_full` when the disk is full, else `spool_disk_error`. */

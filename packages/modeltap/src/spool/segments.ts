@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { ModeltapError } from '../kit/errors.ts';
 import { SEGMENT_HEAD_BYTES, alignUp } from './frame.ts';
 import { type SpoolFiles, isNoSpace, writeAll } from './files.ts';
 import { segmentName } from './layout.ts';
@@ -52,6 +53,9 @@ const MAX_SPARES = 2;
 const WAITING_SLICE_BYTES = 1024 * 1024;
 const AHEAD_BYTES = 4 * 1024 * 1024;
 const FILL_BYTES = 1024 * 1024;
+/** Never filled: this much of the file system, or this part of a small one. */
+const KEPT_FREE_BYTES = 16 * 1024 * 1024;
+const KEPT_FREE_SHARE = 8;
 
 /** The files of a spool and the room they take: makes, fills, recycles and deletes segments within the limit. */
 export class SegmentFiles {
@@ -321,6 +325,7 @@ export class SegmentFiles {
   /** Writes zeros, so that blocks really exist: a batch then neither waits for the allocator nor finds the disk full. */
   async #fill(segment: Segment, to: number): Promise<void> {
     this.#zeros ??= Buffer.alloc(FILL_BYTES);
+    await this.#leaveRoom(to - segment.allocated);
     const fd = await this.#files.open(segment.path, 'plain');
     try {
       if (segment.allocated === 0) await this.#files.truncate(fd, 0);
@@ -333,6 +338,17 @@ export class SegmentFiles {
       }
     } finally {
       await this.#files.close(fd);
+    }
+  }
+
+  /**
+   * The last bytes of the file system are not for records waiting: delivery keeps its journal beside them, and without
+   * room for that a full disk could never be emptied again.
+   */
+  async #leaveRoom(bytes: number): Promise<void> {
+    const { free, total } = await this.#files.space(this.#options.directory);
+    if (free - bytes < Math.min(KEPT_FREE_BYTES, total / KEPT_FREE_SHARE)) {
+      throw new ModeltapError('spool_full', { directory: this.#options.directory });
     }
   }
 

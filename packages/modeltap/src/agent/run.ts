@@ -1,0 +1,63 @@
+import { loadAgent } from '../config/load.ts';
+import { formatIssues } from '../config/issues.ts';
+import { errorText } from '../kit/errors.ts';
+import { createLogger, type Logger } from '../kit/logger.ts';
+import { onShutdownSignal } from '../kit/shutdown.ts';
+import { startAgent } from './agent.ts';
+
+/** How long a stopping agent ships what is spooled before it leaves the rest for the next start. */
+const DRAIN_MS = 25_000;
+
+/** What the command line says. */
+export interface RunAgentOptions {
+  /** The agent YAML. */
+  readonly file: string;
+  readonly logLevel: string;
+  /** Read the file, print what is wrong with it, and return. */
+  readonly checkOnly: boolean;
+}
+
+/**
+ * Runs an agent in this process until SIGTERM, SIGINT or, under `modeltap up`, until the parent is gone. SIGHUP and
+ * `POST /v1/reload` read the file again; a file with errors is refused whole and the agent goes on as it was.
+ */
+export async function runAgent(options: RunAgentOptions): Promise<void> {
+  const loaded = await loadAgent(options.file);
+  if (loaded.warnings.length > 0) process.stderr.write(`${formatIssues(loaded.warnings)}\n`);
+  if (options.checkOnly) {
+    process.stdout.write(`${options.file} is valid.\n`);
+    return;
+  }
+  const logger = createLogger({ level: options.logLevel, name: 'agent' });
+  const agent = await startAgent({
+    config: loaded.value,
+    logger,
+    reload: async () => (await loadAgent(options.file)).value,
+  });
+  logger.info({ addresses: agent.addresses, recovery: agent.recovery }, 'the agent is ready');
+  process.on('SIGHUP', () => reload(() => agent.reload(), logger));
+  await new Promise<void>((done) => {
+    onShutdownSignal((signal) => {
+      logger.info({ signal }, 'stopping');
+      done();
+    });
+    process.once('disconnect', () => {
+      logger.info('the workspace is gone, stopping');
+      done();
+    });
+  });
+  const left = await agent.stop(DRAIN_MS);
+  logger.info(
+    { spooledBytes: left.spooledBytes },
+    left.spooledBytes === 0 ? 'stopped, all stored' : 'stopped, the rest stays in the spool',
+  );
+  // A parent that is gone, or a store that hangs, must not keep this process.
+  process.exit(process.exitCode ?? 0);
+}
+
+function reload(run: () => Promise<void>, logger: Logger): void {
+  run().then(
+    () => logger.info('the file was read again'),
+    (error: unknown) => logger.error({ error: errorText(error) }, 'the file was not taken; going on as before'),
+  );
+}
