@@ -1,0 +1,45 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { basename, dirname } from 'node:path';
+import { formatIssues } from '../config/issues.ts';
+import type { ConfigIssue } from '../config/types.ts';
+
+/** Answers scoring requests, taken off before the API looks at them. */
+export type ScoringRoute = (request: IncomingMessage, response: ServerResponse) => void;
+
+/** An endpoint may be made from a file, a name, or both. */
+export interface GivenEndpoint {
+  readonly file?: string | undefined;
+  readonly text?: string | undefined;
+  readonly name?: string | undefined;
+}
+
+/** A YAML file as the API takes it. */
+export interface GivenFile {
+  /** Absolute path: relative paths inside begin at its folder. */
+  readonly file: string;
+  readonly text: string;
+  readonly name?: string | undefined;
+}
+
+/** A deployment file, and what the command line says beside it. */
+export interface GivenDeployment extends GivenFile {
+  readonly endpoint_name?: string | undefined;
+  readonly all_traffic: boolean;
+}
+
+/** An answer with what the user should know about the file it came from. */
+export interface Answered<T> {
+  readonly value: T;
+  readonly warnings: readonly string[];
+}
+
+/** Warnings as lines, each with the file's own name instead of its whole path. */
+export function texts(warnings: readonly ConfigIssue[]): readonly string[] {
+  return warnings.map((issue) =>
+    formatIssues([{ ...issue, place: { ...issue.place, file: shortName(issue.place.file) } }]),
+  );
+}
+
+function shortName(file: string): string {
+  return dirname(file) === '.' ? file : basename(file);
+}

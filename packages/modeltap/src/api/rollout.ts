@@ -1,0 +1,329 @@
+import { join } from 'node:path';
+import type { Catalog } from '../catalog/catalog.ts';
+import type { DeploymentEntry } from '../catalog/entries.ts';
+import { publicDeployment, type PublicObject } from '../catalog/public.ts';
+import { DEFAULT_WORKSPACE, parseDatastoreUri } from '../config/azureml-uri.ts';
+import { parseDeployment } from '../config/load.ts';
+import type { DataCollectorConfig, DeploymentConfig } from '../config/types.ts';
+import type { Deployments } from '../deployment/deployment-set.ts';
+import { mdcConfigFile } from '../deployment/mdc-config.ts';
+import { systemClock } from '../kit/clock.ts';
+import { errorText, ModeltapError, toErrorBody, toModeltapError, type ErrorBody } from '../kit/errors.ts';
+import type { Logger } from '../kit/logger.ts';
+import { sourceOf } from '../record/source.ts';
+import { agentFile, collects, mergedCollector } from './agent-file.ts';
+import { type AgentProcess, replaceFile } from './agent-process.ts';
+import { type Answered, type GivenDeployment, texts } from './answers.ts';
+import { modelDirectory } from './model.ts';
+import { anyFreePort, portIsFree } from './ports.ts';
+
+/** Replaced instances may still hand over what their SDKs hold; until then the agent takes the old collections too. */
+const OVERLAP_MS = 45_000;
+
+/** What a rollout works on. */
+export interface RolloutOptions {
+  readonly directory: string;
+  readonly host: string;
+  readonly agentPort: number;
+  readonly catalog: Catalog;
+  readonly deployments: Deployments;
+  readonly logger: Logger;
+}
+
+/**
+ * Brings deployments from YAML to instances that serve: collector port, data assets, the agent's settings, the SDK's
+ * settings file, instances, traffic, in this order, so that the first request is collected already. One change of a
+ * deployment at a time; what fails leaves the version before it serving and in the catalog.
+ */
+export class Rollout {
+  readonly #options: RolloutOptions;
+  #agent: AgentProcess | undefined;
+  #changed: () => Promise<void> = () => Promise.resolve();
+  /** What the last change of a deployment failed with. */
+  readonly #failures = new Map<string, ErrorBody['error']>();
+  /** Collections of a version that is being replaced, or comes. */
+  readonly #overlap = new Map<string, DataCollectorConfig>();
+  readonly #busy = new Set<string>();
+  readonly #over = new AbortController();
+  #reloads: Promise<unknown> = Promise.resolve();
+
+  constructor(options: RolloutOptions) {
+    this.#options = options;
+  }
+
+  useAgent(agent: AgentProcess): void {
+    this.#agent = agent;
+  }
+
+  /** Called after each change of endpoints or deployments. */
+  onChange(listener: () => Promise<void>): void {
+    this.#changed = listener;
+  }
+
+  /** Nothing more is begun. */
+  close(): void {
+    this.#over.abort();
+  }
+
+  /** Gives another collector port to deployments whose port somebody else has taken meanwhile. */
+  async freePorts(): Promise<void> {
+    const { catalog, host } = this.#options;
+    for (const entry of await catalog.deployments.list()) {
+      if (entry.collectorPort === undefined || (await portIsFree(host, entry.collectorPort))) continue;
+      const { endpointName, name } = entry.config;
+      await catalog.deployments.update({ endpointName, name }, { collectorPort: await this.#newPort() });
+    }
+  }
+
+  /** The text of the agent's file for the catalog as it is. */
+  async agentFile(): Promise<string> {
+    const { catalog, directory, host, agentPort } = this.#options;
+    const collected = (await catalog.deployments.list()).flatMap((entry) => {
+      const { config, collectorPort } = entry;
+      const coming = this.#overlap.get(keyOf(config));
+      const dataCollector = coming === undefined ? config.dataCollector : mergedCollector(config.dataCollector, coming);
+      if (!collects(dataCollector) || collectorPort === undefined) return [];
+      const source = sourceOf({ ...WORKSPACE, endpoint: config.endpointName, deployment: config.name });
+      return [
+        { endpointName: config.endpointName, deploymentName: config.name, source, port: collectorPort, dataCollector },
+      ];
+    });
+    return agentFile({
+      host,
+      port: agentPort,
+      spoolDirectory: join(directory, 'agent', 'spool'),
+      datastores: (await catalog.datastores.list()).map((entry) => entry.config),
+      deployments: collected,
+    });
+  }
+
+  /** Writes the agent's file and waits until the agent has taken it. One after the other, each with the newest settings. */
+  reloadAgent(): Promise<void> {
+    const next = this.#reloads.then(async () => this.#agent?.reload(await this.agentFile()));
+    this.#reloads = next.catch(() => undefined);
+    return next.then(() => undefined);
+  }
+
+  /**
+   * Checks the file and begins the change; the answer comes before the instances are ready (`provisioning_state`
+   * `Creating` or `Updating`). `create` also replaces a deployment whose last change failed.
+   */
+  async apply(given: GivenDeployment, verb: 'create' | 'update'): Promise<Answered<PublicObject>> {
+    const { catalog } = this.#options;
+    const overrides = { name: given.name, endpoint_name: given.endpoint_name };
+    const loaded = parseDeployment(given.text, { file: given.file, overrides });
+    const config = loaded.value;
+    const key = keyOf(config);
+    if (this.#busy.has(key)) throw new ModeltapError('deployment_busy', { deployment: key });
+    this.#busy.add(key);
+    try {
+      await catalog.endpoints.get(config.endpointName);
+      const known = await catalog.deployments.find(config.endpointName, config.name);
+      if (verb === 'create' && known !== undefined && known.provisioningState !== 'Failed') {
+        throw new ModeltapError('already_exists', { kind: 'deployment', name: key, command: 'online-deployment' });
+      }
+      if (verb === 'update' && known === undefined) {
+        throw new ModeltapError('not_found', { kind: 'deployment', name: key, command: 'online-deployment' });
+      }
+      await this.#checkDatastores(config);
+      await modelDirectory(config.model);
+      await this.#registerAssets(config);
+      const entry = await this.#begin(config, given.text, known);
+      this.#failures.delete(key);
+      void this.#finish(config, given).finally(() => this.#busy.delete(key));
+      return { value: this.view(entry), warnings: texts(loaded.warnings) };
+    } catch (error) {
+      this.#busy.delete(key);
+      throw error;
+    }
+  }
+
+  /** Starts what the catalog has. A deployment that does not start is `Failed`; the others go on. */
+  async resume(): Promise<void> {
+    for (const { config } of await this.#options.catalog.deployments.list()) {
+      const key = keyOf(config);
+      this.#busy.add(key);
+      void this.#run(config)
+        .then(
+          () => this.#settle(config, 'Succeeded'),
+          (error: unknown) => this.#failed(config, error),
+        )
+        .finally(() => this.#busy.delete(key));
+    }
+    await this.#changed();
+  }
+
+  /** Stops and forgets a deployment, takes it out of the traffic. Throws `not_found`, `deployment_busy`. */
+  async remove(endpointName: string, name: string): Promise<void> {
+    const { catalog, deployments } = this.#options;
+    const key = `${endpointName}/${name}`;
+    const { config } = await catalog.deployments.get(endpointName, name);
+    if (this.#busy.has(key)) throw new ModeltapError('deployment_busy', { deployment: key });
+    this.#busy.add(key);
+    try {
+      const endpoint = await catalog.endpoints.get(endpointName);
+      const { [name]: _gone, ...traffic } = endpoint.config.traffic;
+      await catalog.endpoints.update(endpointName, { config: { ...endpoint.config, traffic } });
+      await catalog.deployments.update(config, { provisioningState: 'Deleting' });
+      await this.#changed();
+      await deployments.remove(endpointName, name);
+      await catalog.deployments.delete(endpointName, name);
+      this.#failures.delete(key);
+      await this.reloadAgent();
+      await this.#changed();
+    } finally {
+      this.#busy.delete(key);
+    }
+  }
+
+  /** A deployment with its instances, as the API shows it. */
+  view(entry: DeploymentEntry): PublicObject {
+    const { config } = entry;
+    const status = this.#options.deployments.status(config.endpointName, config.name);
+    const error = this.#failures.get(keyOf(config));
+    return {
+      ...publicDeployment(entry),
+      collector_port: entry.collectorPort,
+      state: status?.state,
+      instances: status?.instances ?? [],
+      log_directory: status?.logDirectory,
+      ...(error === undefined ? {} : { provisioning_error: error }),
+    };
+  }
+
+  async #begin(
+    config: DeploymentConfig,
+    sourceYaml: string,
+    known: DeploymentEntry | undefined,
+  ): Promise<DeploymentEntry> {
+    const { catalog } = this.#options;
+    const wanted = collects(config.dataCollector);
+    const port = known?.collectorPort ?? (wanted ? await this.#newPort() : undefined);
+    const collectorPort = port === undefined ? {} : { collectorPort: port };
+    // A version that never served is replaced at once; one that does stays in the catalog until the new one is ready.
+    const entry =
+      known === undefined
+        ? await catalog.deployments.create(config, { sourceYaml, ...collectorPort })
+        : await catalog.deployments.update(config, { provisioningState: 'Updating', ...collectorPort });
+    if (config.dataCollector !== undefined) this.#overlap.set(keyOf(config), config.dataCollector);
+    await this.reloadAgent();
+    await this.#changed();
+    return entry;
+  }
+
+  /** Everything after the answer. Never rejects: what goes wrong is the deployment's state. */
+  async #finish(config: DeploymentConfig, given: GivenDeployment): Promise<void> {
+    const { catalog, logger } = this.#options;
+    try {
+      await this.#run(config);
+      await catalog.deployments.update(config, { config, sourceYaml: given.text });
+      if (given.all_traffic) await this.#allTraffic(config);
+      await this.#settle(config, 'Succeeded');
+    } catch (error) {
+      await this.#failed(config, error).catch((cause: unknown) => {
+        logger.error(
+          { deployment: keyOf(config), error: errorText(cause) },
+          'the state of a deployment could not be kept',
+        );
+      });
+    }
+    this.#endOverlap(config);
+  }
+
+  async #run(config: DeploymentConfig): Promise<void> {
+    const { directory, host, deployments, catalog } = this.#options;
+    const folder = join(directory, 'deployments', config.endpointName, config.name);
+    const mdcFile = join(folder, 'mdc-config.json');
+    await replaceFile(mdcFile, mdcConfigFile(config.dataCollector ?? NO_COLLECTION));
+    const entry = await catalog.deployments.get(config.endpointName, config.name);
+    const model = await modelDirectory(config.model);
+    await deployments.apply({
+      config,
+      ...(model === undefined ? {} : { modelDirectory: model }),
+      logDirectory: join(folder, 'logs'),
+      environment: {
+        AZUREML_MDC_CONFIG_PATH: mdcFile,
+        AZUREML_MDC_HOST: host,
+        AZUREML_MDC_PORT: String(entry.collectorPort ?? this.#options.agentPort),
+      },
+    });
+  }
+
+  async #settle(config: DeploymentConfig, provisioningState: 'Succeeded' | 'Failed'): Promise<void> {
+    if (this.#over.signal.aborted) return;
+    await this.#options.catalog.deployments.update(config, { provisioningState });
+    await this.#changed();
+  }
+
+  async #failed(config: DeploymentConfig, error: unknown): Promise<void> {
+    if (this.#over.signal.aborted) return;
+    const known = toModeltapError(error);
+    this.#failures.set(keyOf(config), toErrorBody(known).error);
+    this.#options.logger.error(
+      { deployment: keyOf(config), code: known.code, error: known.message },
+      'a deployment failed',
+    );
+    await this.#settle(config, 'Failed');
+  }
+
+  async #allTraffic(config: DeploymentConfig): Promise<void> {
+    const { catalog } = this.#options;
+    const endpoint = await catalog.endpoints.get(config.endpointName);
+    await catalog.endpoints.update(config.endpointName, {
+      config: { ...endpoint.config, traffic: { [config.name]: 100 } },
+    });
+  }
+
+  #endOverlap(config: DeploymentConfig): void {
+    const key = keyOf(config);
+    void systemClock.sleep(OVERLAP_MS, { unref: true, signal: this.#over.signal }).then(async () => {
+      if (this.#over.signal.aborted || this.#busy.has(key)) return;
+      this.#overlap.delete(key);
+      await this.reloadAgent().catch((error: unknown) => {
+        this.#options.logger.warn(
+          { error: errorText(error) },
+          'the agent still takes collections of a replaced version',
+        );
+      });
+    });
+  }
+
+  async #newPort(): Promise<number> {
+    const { catalog, agentPort, host } = this.#options;
+    const taken = (await catalog.deployments.list()).map((entry) => entry.collectorPort ?? 0);
+    return anyFreePort(host, new Set([agentPort, ...taken]));
+  }
+
+  async #checkDatastores(config: DeploymentConfig): Promise<void> {
+    for (const [collection, { enabled, data }] of Object.entries(config.dataCollector?.collections ?? {})) {
+      if (!enabled) continue;
+      const { datastore } = parseDatastoreUri(data.path);
+      if ((await this.#options.catalog.datastores.find(datastore)) === undefined) {
+        throw new ModeltapError('datastore_unknown', { datastore, collection });
+      }
+    }
+  }
+
+  async #registerAssets(config: DeploymentConfig): Promise<void> {
+    for (const { enabled, data } of Object.values(config.dataCollector?.collections ?? {})) {
+      if (enabled) await this.#options.catalog.dataAssets.register({ ...data, type: 'uri_folder' });
+    }
+  }
+}
+
+const NO_COLLECTION: DataCollectorConfig = {
+  collections: {},
+  samplingRate: 1,
+  rollingRate: 'hour',
+  captureHeaders: [],
+  batch: 'same_id',
+  batchWindowMs: 500,
+};
+
+const WORKSPACE = {
+  subscription: DEFAULT_WORKSPACE.subscriptionId,
+  resourceGroup: DEFAULT_WORKSPACE.resourceGroup,
+  workspace: DEFAULT_WORKSPACE.name,
+};
+
+const keyOf = (config: Pick<DeploymentConfig, 'endpointName' | 'name'>) => `${config.endpointName}/${config.name}`;
