@@ -142,7 +142,7 @@ async function deploy(): Promise<string> {
 
 async function traffic(scoringUri: string): Promise<number> {
   console.log(`\nTraffic: ${requests} requests with rows drawn from the iris data set`);
-  const terminal = process.stdout.isTTY === true;
+  const terminal = process.stdout.isTTY;
   const result = await sendTraffic({
     scoringUri,
     requests,

@@ -1,0 +1,99 @@
+/**
+ * Runs the project's test suites and counts them: `node scripts/test.ts unit|crash|e2e`.
+ * Prints what each suite prints, and last a line `<name>: N passed, N failed, N skipped` over all of them.
+ */
+import { spawn } from 'node:child_process';
+import { globSync } from 'node:fs';
+
+interface Suite {
+  readonly title: string;
+  readonly node: string;
+  readonly files: readonly string[];
+  /** Files run one after the other (fault tests measure themselves and must not share the machine). */
+  readonly serial?: boolean;
+}
+
+interface Counts {
+  passed: number;
+  failed: number;
+  skipped: number;
+}
+
+const [name = 'unit'] = process.argv.slice(2);
+
+/** The Node that runs npm: on a machine with Node 20 this is it, while npm scripts get the pinned Node 24. */
+async function systemNode(): Promise<{ path: string; major: number } | undefined> {
+  const path = process.env.npm_node_execpath;
+  if (path === undefined || path === process.execPath) return undefined;
+  const version = await new Promise<string>((resolve) => {
+    const child = spawn(path, ['--version'], { stdio: ['ignore', 'pipe', 'ignore'] });
+    let text = '';
+    child.stdout.on('data', (chunk: Buffer) => {
+      text += chunk.toString();
+    });
+    child.on('close', () => resolve(text.trim()));
+    child.on('error', () => resolve(''));
+  });
+  const major = Number(/^v(\d+)\./.exec(version)?.[1] ?? Number.NaN);
+  return Number.isNaN(major) ? undefined : { path, major };
+}
+
+async function suites(): Promise<{ list: Suite[]; notes: string[] }> {
+  if (name === 'crash' || name === 'e2e') {
+    return {
+      list: [{ title: name, node: process.execPath, files: globSync(`test/${name}/*.test.ts`), serial: true }],
+      notes: [],
+    };
+  }
+  const collector = globSync('packages/collector/dist/**/*.test.js');
+  const list: Suite[] = [
+    { title: 'collector on Node 24', node: process.execPath, files: collector },
+    {
+      title: 'modeltap on Node 24',
+      node: process.execPath,
+      files: [
+        ...globSync('packages/modeltap/src/**/*.test.ts'),
+        ...globSync('test/*.test.ts'),
+        ...globSync('examples/**/*.test.ts').filter((file) => !file.includes('node_modules')),
+      ],
+    },
+  ];
+  const notes: string[] = [];
+  const other = await systemNode();
+  if (other?.major === 20) list.unshift({ title: 'collector on Node 20', node: other.path, files: collector });
+  else notes.push('SKIPPED: the collector on Node 20. The Node that runs npm here is not version 20; .ci/run has it.');
+  return { list, notes };
+}
+
+function run(suite: Suite): Promise<Counts> {
+  const options = ['--test', '--test-reporter=spec', ...(suite.serial ? ['--test-concurrency=1'] : [])];
+  return new Promise((resolve, reject) => {
+    const child = spawn(suite.node, [...options, ...suite.files], { stdio: ['ignore', 'pipe', 'inherit'] });
+    let tail = '';
+    child.stdout.on('data', (chunk: Buffer) => {
+      process.stdout.write(chunk);
+      tail = (tail + chunk.toString()).slice(-200_000);
+    });
+    child.on('error', reject);
+    child.on('close', (code) => {
+      const count = (word: string) => Number(new RegExp(`^. ${word} (\\d+)$`, 'm').exec(tail)?.[1] ?? 0);
+      const counts = { passed: count('pass'), failed: count('fail') + count('cancelled'), skipped: count('skipped') };
+      if (code !== 0 && counts.failed === 0) counts.failed = 1;
+      if (counts.passed + counts.failed + counts.skipped === 0) counts.failed = 1;
+      resolve(counts);
+    });
+  });
+}
+
+const { list, notes } = await suites();
+const total: Counts = { passed: 0, failed: 0, skipped: 0 };
+for (const suite of list) {
+  console.log(`\n== ${suite.title}: ${suite.files.length} files`);
+  const counts = await run(suite);
+  total.passed += counts.passed;
+  total.failed += counts.failed;
+  total.skipped += counts.skipped;
+}
+for (const note of notes) console.log(`\n${note}`);
+console.log(`\n${name}: ${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
+process.exitCode = total.failed === 0 ? 0 : 1;
