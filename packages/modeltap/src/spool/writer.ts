@@ -37,6 +37,8 @@ const MAX_SIDE_FILES = 16_384;
 const RETRY_AFTER_MS = 250;
 const META_EVERY_MS = 1000;
 const MAX_FREE_BUFFERS = 3;
+/** A batch of this size is written as soon as the disk is free. */
+const EAGER_BYTES = 512 * 1024;
 
 /** The writing end: fills batches, writes one at a time, keeps `released` and the meta file. */
 export class Writer implements SpoolWriter {
@@ -104,7 +106,10 @@ export class Writer implements SpoolWriter {
     if (batch === undefined) return false;
     batch.add(parts, bytes, done, side);
     this.#queuedBytes += needed;
-    if (!this.#busy && !this.#scheduled) {
+    if (!this.#busy && batch.used >= EAGER_BYTES) {
+      // Enough for the disk to work on while the rest of this turn's input is being taken.
+      this.#pump();
+    } else if (!this.#busy && !this.#scheduled) {
       this.#scheduled = true;
       // Behind the input of this turn of the event loop, so that what arrived together is written together.
       setImmediate(() => {
