@@ -60,7 +60,9 @@ const code = (file: string) =>
     .replace(/(^|[^:'"`])\/\/.*$/gm, '$1');
 
 function importsOf(file: string): string[] {
-  return [...code(file).matchAll(/(?:\bfrom\s+|\bimport\s+|\bimport\s*\(\s*)'([^']+)'/g)].map((match) => match[1] ?? '');
+  return [...code(file).matchAll(/(?:\bfrom\s+|\bimport\s+|\bimport\s*\(\s*)'([^']+)'/g)].map(
+    (match) => match[1] ?? '',
+  );
 }
 
 test('folders import only what the architecture allows', () => {
