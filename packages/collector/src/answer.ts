@@ -2,7 +2,14 @@ import type { AgentAnswer } from './post.ts';
 
 /** What to do after an answer to `count` records. */
 export type Verdict =
-  | { readonly kind: 'taken'; readonly rejected: ReadonlyMap<number, string> }
+  | {
+      readonly kind: 'taken';
+      readonly rejected: ReadonlyMap<number, string>;
+      /** Further refused events that the answer did not list. */
+      readonly unlisted: number;
+      /** The events from here on are to be sent again: the agent had no room for this one. */
+      readonly again: { readonly from: number; readonly detail: string } | undefined;
+    }
   /** The agent takes no batches after all. */
   | { readonly kind: 'no_batches' }
   | { readonly kind: 'too_large'; readonly detail: string }
@@ -10,16 +17,27 @@ export type Verdict =
 
 const NONE: ReadonlyMap<number, string> = new Map();
 const NO_ROUTE: ReadonlySet<number> = new Set([404, 405, 415, 501]);
+/** Codes of a Modeltap agent that say what `NO_ROUTE` says; any other names the events as the cause. */
+const NO_ROUTE_CODES: ReadonlySet<unknown> = new Set(['not_found', 'method_not_allowed', 'unsupported_content_type']);
+/** Why a Modeltap agent refuses an event that it would take later. */
+const LATER_CODES: ReadonlySet<unknown> = new Set([
+  'ingest_busy',
+  'spool_busy',
+  'spool_closed',
+  'spool_disk_error',
+  'spool_full',
+]);
 const MAX_RETRY_AFTER_MS = 60_000;
 
 /** Reads the answer to a batch of `count` events, or to one event. */
 export function judge(answer: AgentAnswer, count: number, batch: boolean): Verdict {
   const { status } = answer;
   const body = parse(answer.body);
-  if (status >= 200 && status < 300) return { kind: 'taken', rejected: rejections(body, count) ?? NONE };
+  if (status >= 200 && status < 300) return takenInPart(body, count);
   const detail = describeAnswer(status, body, answer.body);
   if (status === 413) return { kind: 'too_large', detail };
-  if (batch && NO_ROUTE.has(status)) return { kind: 'no_batches' };
+  const code = field(field(body, 'error'), 'code');
+  if (batch && NO_ROUTE.has(status) && (code === undefined || NO_ROUTE_CODES.has(code))) return { kind: 'no_batches' };
   if (status === 408 || status === 429 || status >= 500) {
     return { kind: 'retry', afterMs: retryAfterMs(answer.headers['retry-after']), detail };
   }
@@ -27,7 +45,22 @@ export function judge(answer: AgentAnswer, count: number, batch: boolean): Verdi
   return {
     kind: 'taken',
     rejected: new Map(Array.from({ length: count }, (_, index) => [index, named?.get(index) ?? detail])),
+    unlisted: 0,
+    again: undefined,
   };
+}
+
+/** 2xx: all events were taken but those in `rejected`, of which an agent may list the first ones only. */
+function takenInPart(body: unknown, count: number): Verdict {
+  const rejected = rejections(body, count) ?? NONE;
+  const total = field(body, 'rejectedCount');
+  const unlisted = typeof total === 'number' ? Math.max(0, Math.min(total, count) - rejected.size) : 0;
+  const list = field(body, 'rejected');
+  const later = (Array.isArray(list) ? list : []).filter((item) => LATER_CODES.has(field(item, 'code')));
+  const places = later.map((item) => field(item, 'index')).filter((index) => rejected.has(index as number)) as number[];
+  const from = Math.min(...places);
+  const again = places.length === 0 ? undefined : { from, detail: rejected.get(from) ?? '' };
+  return { kind: 'taken', rejected, unlisted: again === undefined ? unlisted : 0, again };
 }
 
 /** `{"rejected":[{"index","code","message"}]}` as index → reason; undefined when the body is something else. */

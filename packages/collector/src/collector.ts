@@ -62,7 +62,7 @@ export class Collector {
     try {
       if (context !== undefined && context !== null) checkContext(used);
       if (line.rate < 1 && pointOf(used) >= line.rate) {
-        line.stream.sampled++;
+        line.transport.leaveOut(line.stream);
         return used;
       }
       line.transport.record(line.stream, line.envelope, toFrame(data), used);

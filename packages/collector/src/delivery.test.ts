@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { TestAgent } from './agent.test.support.ts';
+import { type Answer, TestAgent } from './agent.test.support.ts';
 import { BasicCorrelationContext, Collector, type CollectorError, type CollectorOptions } from './index.ts';
 import { registry } from './registry.ts';
 
@@ -16,7 +16,7 @@ function open(
 }
 
 const NOTHING_DROPPED = { queue_full: 0, rejected: 0, deadline: 0, too_large: 0, worker_failed: 0 };
-const refuseOnce = (agent: TestAgent, answer: { status: number; headers?: Record<string, string> }) => {
+const refuseOnce = (agent: TestAgent, answer: Exclude<Answer, string>) => {
   let refusals = 0;
   agent.answer = () => (refusals++ === 0 ? answer : { status: 204 });
 };
@@ -122,6 +122,54 @@ test('records the agent refuses are dropped with its reason and never sent again
   );
   assert.match(errors[0]?.message ?? '', /1 records of "model_inputs" .*bad: no/);
   assert.match(errors[1]?.message ?? '', /HTTP 400: malformed: what/);
+});
+
+test('a refusal of the events themselves is final for them alone, also with the status of a missing route', async () => {
+  await using agent = await TestAgent.start();
+  const body = '{"error":{"code":"collection_unknown","message":"not known","fix":"…"}}';
+  refuseOnce(agent, { status: 404, body });
+  const { collector, errors } = open(agent);
+  collector.collect([{ i: 0 }]);
+  assert.equal((await collector.flush()).dropped.rejected, 1);
+  collector.collect([{ i: 1 }]);
+  assert.equal((await collector.flush()).sent, 1);
+  assert.deepEqual(
+    agent.posts.map(({ path }) => path),
+    ['/v1/events', '/v1/events'],
+  );
+  assert.match(errors[0]?.message ?? '', /collection_unknown: not known/);
+});
+
+test('events an agent has no room for are sent again, with what lies behind them', async () => {
+  await using agent = await TestAgent.start();
+  const rejected = [
+    { index: 0, code: 'event_invalid', message: 'no' },
+    { index: 2, code: 'spool_full', message: 'full' },
+  ];
+  refuseOnce(agent, { status: 207, body: JSON.stringify({ accepted: 2, rejected, rejectedCount: 2 }) });
+  const { collector } = open(agent);
+  for (let i = 0; i < 4; i++) collector.collect([{ i }]);
+  const { sent, dropped } = await collector.flush();
+  assert.deepEqual([sent, dropped.rejected], [3, 1]);
+  const ids = agent.posts.map((post) => (JSON.parse(post.body) as { id: string }[]).map(({ id }) => id));
+  assert.deepEqual(ids[1], ids[0]?.slice(2));
+});
+
+test('refused events that an answer does not list are counted as refused', async () => {
+  await using agent = await TestAgent.start();
+  agent.answer = ({ body }) => {
+    const events = JSON.parse(body) as { type: string }[];
+    const all = events.flatMap(({ type }, index) =>
+      type.endsWith('typo') ? [{ index, code: 'collection_unknown', message: 'no' }] : [],
+    );
+    const text = JSON.stringify({ accepted: 1, rejected: all.slice(0, 3), rejectedCount: all.length });
+    return { status: 207, body: text };
+  };
+  const { collector } = open(agent);
+  const { collector: refused } = open(agent, { name: 'typo' });
+  for (let i = 0; i < 10; i++) (i % 2 === 0 ? collector : refused).collect([{ i }]);
+  assert.deepEqual((await collector.flush()).sent, 5);
+  assert.deepEqual((await refused.flush()).dropped, { ...NOTHING_DROPPED, rejected: 5 });
 });
 
 test('after 429, 503 and a cut connection the same events are sent again, in order', async () => {

@@ -35,6 +35,51 @@ export interface Entry {
   readonly dataEnd: number;
 }
 
+/** The parts of an event that are the same for every record of an envelope and a type of data. */
+class EventFrame {
+  /** From the id to the time. */
+  readonly middle: Buffer;
+  readonly #ends: (Buffer | undefined)[] = [];
+  readonly #envelope: Envelope;
+
+  constructor(envelope: Envelope) {
+    const { source, collection } = envelope;
+    const type = `azureml.inference.${collection}`;
+    this.#envelope = envelope;
+    this.middle = Buffer.from(
+      `","source":${json(source)},"type":${json(type)},"datacontenttype":"application/json","time":"`,
+    );
+  }
+
+  /** What follows the correlation id. */
+  end(dataType: number): Buffer {
+    const known = this.#ends[dataType];
+    if (known !== undefined) return known;
+    const { modelVersion, sampledRate } = this.#envelope;
+    const sampled = sampledRate === undefined ? '' : `,"sampledrate":${sampledRate}`;
+    const text = `,"modelversion":${json(modelVersion)},"collectdatatype":${json(DATA_TYPES[dataType] ?? '')},"agent":`;
+    const made = Buffer.from(`${text}${json(AGENT)}${sampled}`);
+    this.#ends[dataType] = made;
+    return made;
+  }
+}
+
+const frames = new WeakMap<Envelope, EventFrame>();
+
+function frameOf(envelope: Envelope): EventFrame {
+  let frame = frames.get(envelope);
+  if (frame === undefined) {
+    frame = new EventFrame(envelope);
+    frames.set(envelope, frame);
+  }
+  return frame;
+}
+
+/** JSON text of a string that is well formed afterwards. */
+function json(text: string): string {
+  return JSON.stringify(Buffer.from(text).toString());
+}
+
 /** Writes a record as a structured CloudEvent; the keys are in the order of the stored lines. */
 export function writeEvent(
   out: JsonBuffer,
@@ -43,22 +88,24 @@ export function writeEvent(
 ): Entry {
   const { head, envelope } = record;
   const start = out.length;
-  out.ascii(`{"specversion":"1.0","id":"${record.id}","source":`);
-  out.text(envelope.source);
-  out.ascii(',"type":');
-  out.text(`azureml.inference.${envelope.collection}`);
-  out.ascii(`,"datacontenttype":"application/json","time":"${eventTime(head.time, record.collectedMs)}","data":`);
+  const frame = frameOf(envelope);
+  out.ascii('{"specversion":"1.0","id":"');
+  out.ascii(record.id);
+  out.raw(frame.middle);
+  out.ascii(timeText(head.time, record.collectedMs));
+  out.ascii('","data":');
   const dataStart = out.length;
   reader.body(head.bodyAt, out);
   const dataEnd = out.length;
   if (head.correlationId !== undefined && head.correlationId !== '') {
-    attribute(out, 'correlationid', head.correlationId);
-    attribute(out, 'xrequestid', head.correlationId);
+    out.ascii(',"correlationid":');
+    const from = out.length;
+    out.text(head.correlationId);
+    const to = out.length;
+    out.ascii(',"xrequestid":');
+    out.again(from, to);
   }
-  attribute(out, 'modelversion', envelope.modelVersion);
-  attribute(out, 'collectdatatype', DATA_TYPES[head.dataType] ?? '');
-  attribute(out, 'agent', AGENT);
-  if (envelope.sampledRate !== undefined) out.ascii(`,"sampledrate":${envelope.sampledRate}`);
+  out.raw(frame.end(head.dataType));
   for (const [name, value] of extensions(head.headers)) attribute(out, name, value);
   out.ascii('}');
   return { ...record, start, end: out.length, dataStart, dataEnd };
@@ -85,13 +132,27 @@ export function logHeaders(entry: Entry): Record<string, string> {
   return headers;
 }
 
+/** RFC 3339 has years of four digits. */
+const LAST_SECOND = 253_402_300_800;
+let lastTime: number | undefined;
+let lastText = '';
+
+/** `eventTime`, remembering the last: generated times are whole seconds, so most records share one. */
+function timeText(time: number | string, fallbackMs: number): string {
+  if (typeof time !== 'number' || !(time >= 0 && time < LAST_SECOND)) return eventTime(time, fallbackMs);
+  if (time !== lastTime) {
+    lastText = eventTime(time, fallbackMs);
+    lastTime = time;
+  }
+  return lastText;
+}
+
 /** RFC 3339 of Unix seconds; `fallbackMs` when the context gave something that is no time. */
 export function eventTime(time: number | string, fallbackMs: number): string {
   const seconds = typeof time === 'number' ? time : time.trim() === '' ? Number.NaN : Number(time);
   const given = Number.isNaN(seconds) ? Date.parse(String(time)) : Math.floor(seconds * 1000);
   const date = new Date(given);
-  // RFC 3339 has years of four digits.
-  const valid = date.getTime() >= -62_167_219_200_000 && date.getTime() < 253_402_300_800_000;
+  const valid = date.getTime() >= -62_167_219_200_000 && date.getTime() < LAST_SECOND * 1000;
   return (valid ? date : new Date(fallbackMs)).toISOString().replace('.000Z', 'Z');
 }
 

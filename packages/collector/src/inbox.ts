@@ -39,6 +39,7 @@ export interface BatchLimits {
 export class Inbox {
   readonly #shapes = new Map<number, ShapeText>();
   readonly #envelopes = new Map<number, Envelope>();
+  readonly #names = new Map<number, string>();
   #chunks: (WaitingChunk | undefined)[] = [];
   /** Chunks before this one are done. */
   #first = 0;
@@ -46,6 +47,12 @@ export class Inbox {
 
   envelope(id: number, envelope: Envelope): void {
     this.#envelopes.set(id, envelope);
+    this.#names.set(envelope.slot, envelope.collection);
+  }
+
+  /** The collections known so far, by where the ledger counts them. */
+  get collections(): ReadonlyMap<number, string> {
+    return this.#names;
   }
 
   shapes(shapes: readonly ShapeDefinition[]): void {

@@ -15,7 +15,10 @@ export class JsonBuffer {
   /** Text of ASCII characters only, as it is. */
   ascii(text: string): void {
     this.#room(text.length);
-    for (let i = 0; i < text.length; i++) this.bytes[this.length++] = text.charCodeAt(i);
+    const bytes = this.bytes;
+    let at = this.length;
+    for (let i = 0; i < text.length; i++) bytes[at++] = text.charCodeAt(i);
+    this.length = at;
   }
 
   /** Bytes as they are. */
@@ -23,6 +26,13 @@ export class JsonBuffer {
     this.#room(from.length);
     this.bytes.set(from, this.length);
     this.length += from.length;
+  }
+
+  /** What is already written from `from` up to `to`, once more. */
+  again(from: number, to: number): void {
+    this.#room(to - from);
+    this.bytes.copyWithin(this.length, from, to);
+    this.length += to - from;
   }
 
   /** One byte. */

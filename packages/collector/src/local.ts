@@ -31,7 +31,7 @@ export class LocalCapture {
         const time = eventTime(head.time, collectedMs);
         const line = `${time} | ${envelope.collection} | ${head.correlationId ?? ''} | `;
         write(Buffer.concat([Buffer.from(line), this.#inbox.data(entry), Buffer.of(0x0a)]));
-        this.#ledger.release(envelope.slot, 'sent', head.bytes);
+        this.#ledger.release(envelope.slot, 'sent', 1, head.bytes);
       }
     }
   }

@@ -28,6 +28,9 @@ export class Packer {
   readonly #writer: Writer;
   #pos = 0;
   #records = 0;
+  #envelope = 0;
+  /** The shape of the row before, by envelope: inputs and outputs come in turn and differ in their keys. */
+  readonly #last: Shape[] = [];
   #shape: Shape = EMPTY_SHAPE;
 
   constructor(shapes: ShapeTable, sink: ChunkSink) {
@@ -48,6 +51,8 @@ export class Packer {
   /** Opens a record that may take at most `budget` bytes. */
   begin(envelope: number, dataType: number, context: CorrelationContext, budget: number): void {
     const writer = this.#writer;
+    this.#envelope = envelope;
+    this.#shape = this.#last[envelope] ?? EMPTY_SHAPE;
     writer.budget = budget;
     writer.row = 0;
     let pos = writer.start;
@@ -203,6 +208,7 @@ export class Packer {
     const shape = this.#shapes.find(keys);
     if (shape === undefined) return this.#writer.entries(row, keys, pos, 0);
     this.#shape = shape;
+    this.#last[this.#envelope] = shape;
     return this.#values(row, keys, this.#writer.counted(TAG.SHAPED, shape.id, pos));
   }
 

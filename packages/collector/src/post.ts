@@ -6,6 +6,8 @@ export interface AgentRequest {
   readonly path: string;
   readonly headers: Readonly<Record<string, string>>;
   readonly body: Uint8Array;
+  /** Default 30 000. */
+  readonly timeoutMs?: number;
 }
 
 /** What the agent answered. */
@@ -22,7 +24,7 @@ export type Post = (request: AgentRequest) => Promise<AgentAnswer>;
 const MAX_ANSWER_BYTES = 1_048_576;
 const REQUEST_TIMEOUT_MS = 30_000;
 
-/** A `Post` over the connections of `agent`. A request without an answer within 30 s fails. */
+/** A `Post` over the connections of `agent`. A request without an answer within its time fails. */
 export function httpPost(target: { readonly host: string; readonly port: number; readonly agent: Agent }): Post {
   return async (given) => {
     try {
@@ -41,7 +43,7 @@ class NoAnswer extends Error {}
 
 function once(target: Parameters<typeof httpPost>[0], given: AgentRequest): Promise<AgentAnswer> {
   return new Promise((resolve, reject) => {
-    const { method, path, body } = given;
+    const { method, path, body, timeoutMs = REQUEST_TIMEOUT_MS } = given;
     const headers = { ...given.headers, 'Content-Length': String(body.length) };
     const outgoing = request({ ...target, method, path, headers }, (answer) => {
       const parts: Buffer[] = [];
@@ -57,8 +59,8 @@ function once(target: Parameters<typeof httpPost>[0], given: AgentRequest): Prom
       });
     });
     const timer = setTimeout(() => {
-      outgoing.destroy(new NoAnswer(`no answer within ${REQUEST_TIMEOUT_MS / 1000} s`));
-    }, REQUEST_TIMEOUT_MS);
+      outgoing.destroy(new NoAnswer(`no answer within ${timeoutMs / 1000} s`));
+    }, timeoutMs);
     outgoing.on('close', () => clearTimeout(timer));
     outgoing.on('error', (error: NodeJS.ErrnoException) => {
       const stale = outgoing.reusedSocket && (error.code === 'ECONNRESET' || error.code === 'EPIPE');

@@ -31,9 +31,11 @@ export type ToWorker =
       readonly bytes: number;
       readonly records: number;
       readonly shapes: readonly ShapeDefinition[];
-      /** When the records were collected, at most a few milliseconds late. */
+      /** When the records were collected, at most 0.1 s late. */
       readonly atMs: number;
     }
+  /** Sampling left records out since the last of these: the agent may be told, should nothing else be sent. */
+  | { readonly kind: 'sampled'; readonly transport: number }
   | {
       readonly kind: 'flush';
       readonly transport: number;

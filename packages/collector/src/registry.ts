@@ -62,6 +62,11 @@ export class Registry {
     this.#customNames.add(name);
   }
 
+  /** Nothing waits any more, or it was waited for in vain. */
+  #settled(): boolean {
+    return this.#gaveUp || [...this.#transports.values()].every((each) => each.settled);
+  }
+
   #pending(): number {
     let pending = 0;
     for (const transport of this.#transports.values()) pending += transport.pending;
@@ -84,8 +89,7 @@ export class Registry {
 
   #watchEnd(): void {
     process.on('beforeExit', () => {
-      if (this.#gaveUp || this.#pending() === 0) return;
-      void this.#lastFlush();
+      if (!this.#settled()) void this.#lastFlush();
     });
     process.on('exit', () => this.#atExit());
     if (isMainThread) this.#watchSigterm();

@@ -10,8 +10,12 @@ import type { Envelope, Report, Target } from './protocol.ts';
 import { ShapeTable } from './shapes.ts';
 import type { WorkerHost } from './worker-host.ts';
 
-/** A queue waits this long for more records before it is handed over. */
-const HAND_OVER_MS = 10;
+/** A queue waits this long for more records before it is handed over, so that the sending thread seldom wakes. */
+const HAND_OVER_MS = 100;
+/** The agent is told of records left out by sampling this often when no records are sent. */
+const REPORT_MS = 5000;
+/** A flush with nothing but such counts waits this long: they are not worth delaying the end of a process. */
+const REPORT_WAIT_MS = 1000;
 const MAX_ENVELOPES = 65_535;
 /** Error listeners kept for a collection: a program that makes a collector a request must not grow without end. */
 const MAX_LISTENERS = 16;
@@ -57,6 +61,9 @@ export class Transport {
   #seenBytes = 0;
   #busy = false;
   #timer: NodeJS.Timeout | undefined;
+  #reportTimer: NodeJS.Timeout | undefined;
+  /** Records left out by sampling when a flush last tried to tell the agent. */
+  #sampledAtFlush = 0;
   #token = 0;
   readonly #waiters = new Map<number, () => void>();
 
@@ -157,27 +164,42 @@ export class Transport {
     else if (this.#timer === undefined) this.#schedule();
   }
 
+  /** Counts a record that sampling left out. */
+  leaveOut(stream: Stream): void {
+    stream.sampled++;
+    this.#ledger.leaveOut(stream.slot);
+    if (this.#reportTimer === undefined) this.#scheduleReport();
+  }
+
   /** Records in the queue, here and in the sending thread. */
   get pending(): number {
     this.#refresh();
     return this.#queuedItems;
   }
 
+  /** True when a flush would have nothing to do. */
+  get settled(): boolean {
+    return this.pending === 0 && !this.#unreported(this.#sampledAtFlush);
+  }
+
   /**
-   * Hands over everything and waits until it is sent or dropped; false when that takes longer than `timeoutMs`. Keeps the
-   * process alive meanwhile.
+   * Hands over everything and waits until it is sent or dropped; false when that takes longer than `timeoutMs`. Also tells
+   * the agent of records left out by sampling, and waits for that, but not long. Keeps the process alive meanwhile.
    */
   async flush(timeoutMs: number, hurry = false): Promise<boolean> {
     this.#packer.flush();
-    if (this.pending === 0) return true;
+    if (this.settled) return true;
+    const noRecords = this.pending === 0;
+    const limitMs = this.#limitMs(timeoutMs);
     const { host } = this.#parts;
     const token = this.#ask(hurry);
+    if (token === undefined) return this.pending === 0;
     host.hold();
     let timer: NodeJS.Timeout | undefined;
     try {
       return await new Promise<boolean>((resolve) => {
         this.#waiters.set(token, () => resolve(true));
-        timer = setTimeout(() => resolve(false), timeoutMs);
+        timer = setTimeout(() => resolve(noRecords), limitMs);
       });
     } finally {
       clearTimeout(timer);
@@ -189,8 +211,10 @@ export class Transport {
   /** The same, blocking this thread: for the end of the process. */
   flushBlocking(timeoutMs: number): void {
     this.#packer.flush();
-    if (this.pending === 0) return;
-    this.#ledger.waitFlushed(this.#ask(true), timeoutMs);
+    if (this.settled) return;
+    const limitMs = this.#limitMs(timeoutMs);
+    const token = this.#ask(true);
+    if (token !== undefined) this.#ledger.waitFlushed(token, limitMs);
   }
 
   /** What became of the records of one collection, or of all. */
@@ -219,6 +243,32 @@ export class Transport {
   #schedule(): void {
     this.#timer = setTimeout(() => this.#packer.flush(), HAND_OVER_MS);
     this.#timer.unref();
+  }
+
+  #scheduleReport(): void {
+    this.#reportTimer = setTimeout(() => this.#report(), REPORT_MS);
+    this.#reportTimer.unref();
+  }
+
+  /** Waiting records take the counts with them; without any the sending thread is asked, until the agent has the counts. */
+  #report(): void {
+    this.#reportTimer = undefined;
+    if (!this.#unreported(0)) return;
+    const { host, id } = this.#parts;
+    if (this.#packer.waiting === 0) host.send({ kind: 'sampled', transport: id });
+    this.#scheduleReport();
+  }
+
+  /** True when the agent does not know of all records that sampling left out, and these are not just `tried` as before. */
+  #unreported(tried: number): boolean {
+    if (this.target.local) return false;
+    const streams = [...this.#streams.values()];
+    if (streams.reduce((total, { sampled }) => total + sampled, 0) === tried) return false;
+    return streams.some(({ slot }) => this.#ledger.unreported(slot) > 0);
+  }
+
+  #limitMs(timeoutMs: number): number {
+    return this.pending > 0 ? timeoutMs : Math.min(timeoutMs, REPORT_WAIT_MS);
   }
 
   /** Takes what the sending thread has released off the queue. */
@@ -267,10 +317,11 @@ export class Transport {
     host.send({ kind: 'deadline', transport: id, deadlineMs: this.#limits.deliveryDeadlineMs });
   }
 
-  #ask(hurry: boolean): number {
+  /** The number of a flush that was asked for; undefined when no thread runs that could do it. */
+  #ask(hurry: boolean): number | undefined {
     const token = ++this.#token;
-    if (!this.#parts.host.send({ kind: 'flush', transport: this.#parts.id, token, hurry })) this.#settle(token);
-    return token;
+    this.#sampledAtFlush = this.result().sampled;
+    return this.#parts.host.send({ kind: 'flush', transport: this.#parts.id, token, hurry }) ? token : undefined;
   }
 
   #settle(token: number): void {

@@ -63,6 +63,10 @@ parentPort?.on('message', (message: ToWorker) => {
       inbox.chunk(message.chunk, message.bytes, message.atMs);
       sender.added(message.records);
       break;
+    case 'sampled':
+      // What is only printed has no agent to be told.
+      if (sender instanceof Sender) sender.reportSampled();
+      break;
     case 'flush':
       sender.flush(message.token, message.hurry);
       break;
