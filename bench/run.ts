@@ -30,11 +30,21 @@ if (values.help || unknown.length > 0) {
   console.log(`npm run bench -- [${Object.keys(BENCHES).join('|')}]… [--ci]`);
   process.exit(unknown.length > 0 ? 2 : 0);
 }
+/** In CI: what is steady enough on a shared machine to stop a change, in short rounds, with room for its noise. */
+const IN_CI = ['collect', 'envelope', 'spool', 'ingest', 'hol'];
+const slack = values.ci ? 1.4 : 1;
 if (values.ci) {
   process.env.BENCH_ROUNDS ??= '3';
   process.env.BENCH_SECONDS ??= '0.7';
 }
+const names =
+  positionals.length > 0
+    ? positionals
+    : values.ci
+      ? IN_CI
+      : Object.keys(BENCHES).filter((each) => !ON_REQUEST.has(each));
 
+const passes = (row: BenchRow) => holds(row, row.lowerIsBetter ? row.floor * slack : row.floor / slack);
 const holds = (row: BenchRow, limit: number) => (row.lowerIsBetter ? row.ratio <= limit : row.ratio >= limit);
 
 function print(name: string, rows: readonly BenchRow[]): void {
@@ -49,21 +59,19 @@ function print(name: string, rows: readonly BenchRow[]): void {
 
 let good = 0;
 let bad = 0;
-for (const name of positionals.length > 0
-  ? positionals
-  : Object.keys(BENCHES).filter((each) => !ON_REQUEST.has(each))) {
+for (const name of names) {
   const bench = await BENCHES[name]?.();
   if (bench === undefined) continue;
   let rows = await bench.run();
   print(name, rows);
-  if (rows.some((row) => !holds(row, row.floor))) {
+  for (let again = 0; again < (values.ci ? 2 : 1) && !rows.every(passes); again += 1) {
     console.log(`        ${name}: beyond a floor, once more`);
-    const again = await bench.run();
-    print(name, again);
-    rows = rows.map((row, index) => (holds(row, row.floor) ? row : (again[index] ?? row)));
+    const next = await bench.run();
+    print(name, next);
+    rows = rows.map((row, index) => (passes(row) ? row : (next[index] ?? row)));
   }
-  good += rows.filter((row) => holds(row, row.floor)).length;
-  bad += rows.filter((row) => !holds(row, row.floor)).length;
+  good += rows.filter(passes).length;
+  bad += rows.filter((row) => !passes(row)).length;
 }
 console.log(`\nbench: ${good} passed, ${bad} failed, 0 skipped`);
 process.exitCode = bad === 0 ? 0 : 1;

@@ -34,7 +34,8 @@ const FOLLOWER_BYTES = 4 * 1024 ** 2;
 const KEEP_ALIVE_MS = 10_000;
 
 /**
- * Answers what is not ingest: `GET /healthz /readyz /metrics /v1/state /v1/ledger /v1/tail`, `POST /v1/reload`.
+ * Answers what is not ingest: `GET /healthz /readyz /metrics /v1/state /v1/ledger /v1/tail`, `POST /v1/reload`, all
+ * also below `/api`.
  * Everything else is 404. Refuses requests that a web page of another origin makes.
  */
 export function createAdminRoutes(view: AgentView): (request: IncomingMessage, response: ServerResponse) => void {
@@ -59,7 +60,8 @@ export function createAdminRoutes(view: AgentView): (request: IncomingMessage, r
     };
   return (request, response) => {
     const url = new URL(request.url ?? '/', 'http://agent');
-    const route = routes[`${request.method} ${url.pathname}`];
+    // The workspace's API has the same routes below /api, so that one command line asks both.
+    const route = routes[`${request.method} ${url.pathname.replace(/^\/api(?=\/v1\/)/, '')}`];
     Promise.resolve()
       .then(() => {
         request.resume();
