@@ -44,6 +44,11 @@ export class Batch {
     return this.start === this.segment.base ? this.used - SEGMENT_HEAD_BYTES : this.used;
   }
 
+  /** Frames in it. */
+  get frames(): number {
+    return this.#dones.length;
+  }
+
   fits(bytes: number): boolean {
     return this.used + bytes <= this.buffer.length && this.end + bytes <= this.segment.limit;
   }

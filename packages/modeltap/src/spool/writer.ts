@@ -37,8 +37,9 @@ const MAX_SIDE_FILES = 16_384;
 const RETRY_AFTER_MS = 250;
 const META_EVERY_MS = 1000;
 const MAX_FREE_BUFFERS = 3;
-/** A batch of this size is written as soon as the disk is free. */
+/** A batch of this size, or with so many callers waiting for it, is written as soon as the disk is free. */
 const EAGER_BYTES = 512 * 1024;
+const EAGER_FRAMES = 24;
 
 /** The writing end: fills batches, writes one at a time, keeps `released` and the meta file. */
 export class Writer implements SpoolWriter {
@@ -106,8 +107,9 @@ export class Writer implements SpoolWriter {
     if (batch === undefined) return false;
     batch.add(parts, bytes, done, side);
     this.#queuedBytes += needed;
-    if (!this.#busy && batch.used >= EAGER_BYTES) {
-      // Enough for the disk to work on while the rest of this turn's input is being taken.
+    if (!this.#busy && (batch.used >= EAGER_BYTES || batch.frames >= EAGER_FRAMES)) {
+      // Enough for the disk to work on while the rest of this turn's input is being taken: without it, many callers
+      // fall into step with the disk, and processor and disk wait for each other in turn.
       this.#pump();
     } else if (!this.#busy && !this.#scheduled) {
       this.#scheduled = true;
