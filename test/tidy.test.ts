@@ -50,7 +50,9 @@ function tracked(pattern: RegExp): string[] {
   return out.split('\n').filter((file) => pattern.test(file) && existsSync(join(root, file)));
 }
 
-const typescript = tracked(/\.ts$/).filter((file) => !file.endsWith('.wasm.ts') && !file.includes('/assembly/'));
+const measured = tracked(/\.ts$/).filter((file) => !file.endsWith('.wasm.ts'));
+/** AssemblyScript has TypeScript's syntax and other rules. */
+const typescript = measured.filter((file) => !file.includes('/assembly/'));
 const product = typescript.filter((file) => file.startsWith('packages/') && !/\.test[.-]/.test(file));
 const read = (file: string) => readFileSync(join(root, file), 'utf8');
 /** The text with comments and strings blanked, so that words in them do not count as code. */
@@ -93,7 +95,7 @@ test('the SDK imports nothing but Node', () => {
 });
 
 test('no file is longer than 500 lines', () => {
-  const long = typescript
+  const long = measured
     .map((file) => ({ file, lines: read(file).split('\n').length }))
     .filter(({ lines }) => lines > 501);
   assert.deepEqual(long, []);
