@@ -1,5 +1,5 @@
 /**
- * Runs the project's test suites and counts them: `node scripts/test.ts unit|crash|e2e`.
+ * Runs the project's test suites and counts them: `node scripts/test.ts unit|polars|crash|e2e`.
  * Prints what each suite prints, and last a line `<name>: N passed, N failed, N skipped` over all of them.
  */
 import { spawn } from 'node:child_process';
@@ -44,6 +44,10 @@ async function suites(): Promise<{ list: Suite[]; notes: string[] }> {
       list: [{ title: name, node: process.execPath, files: globSync(`test/${name}/*.test.ts`), serial: true }],
       notes: [],
     };
+  }
+  if (name === 'polars') {
+    const files = ['packages/collector/dist/data.test.js', 'test/collector-agent.test.ts'];
+    return { list: [{ title: name, node: process.execPath, files }], notes: [] };
   }
   const collector = globSync('packages/collector/dist/**/*.test.js');
   const list: Suite[] = [
