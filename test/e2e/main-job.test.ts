@@ -298,6 +298,27 @@ test('YAML that is wrong is refused with places, all at once', async () => {
   assert.match(wrong.err, /wrong\.yml:17:16 error data_collector\.collections\.model_inputs\.enabled/);
 });
 
+test('an agent that is killed is started again, and what was asked meanwhile is stored', async () => {
+  const { scoring_uri: uri } = await workspace.json<Endpoint>('online-endpoint', 'show', '-n', 'my-endpoint');
+  const info = async () => {
+    const answer = await fetch(new URL('/api/v1/workspace', uri));
+    return (await answer.json()) as { agent_pid?: number; agent_restarts: number };
+  };
+  const before = events('model_inputs').length;
+  const { agent_pid: pid } = await info();
+  process.kill(pid ?? 0, 'SIGKILL');
+  for (let n = 0; n < 5; n += 1) {
+    const answer = await fetch(uri, { method: 'POST', body: '{"data":{"a":[7],"b":[8]}}' });
+    assert.equal(answer.status, 200, 'scoring goes on without the agent');
+    await answer.text();
+  }
+  await eventually(info, ({ agent_pid: now, agent_restarts: restarts }) => restarts === 1 && now !== pid);
+  await eventually(
+    () => events('model_inputs').length,
+    (count) => count === before + 5,
+  );
+});
+
 test('after a restart the deployments serve again', async () => {
   assert.equal(await workspace.stop(), 0);
   workspace = await startWorkspace(directory);
