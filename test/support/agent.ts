@@ -206,5 +206,6 @@ async function textOf(store: ObjectStore, key: string): Promise<string> {
 function keyOf(store: ObjectStore, url: string): string {
   const base = store.url('x').slice(0, -1);
   if (!url.startsWith(base)) throw new Error(`${url} is not in ${base}`);
-  return decodeURIComponent(url.slice(base.length));
+  const rest = url.slice(base.length);
+  return base.startsWith('/') ? rest : decodeURIComponent(rest);
 }

@@ -244,9 +244,13 @@ function keys(subject: Subject): void {
       await store.put(key, bytes(key));
       assert.equal(await textOf(other, key), key);
       assert.equal((await other.head(key))?.key, key);
-      const url = new URL(store.url(key));
-      assert.ok(decodeURIComponent(url.pathname).endsWith(`/${key}`), url.href);
-      assert.equal(url.search + url.hash, '');
+      const address = store.url(key);
+      if (address.startsWith('/')) assert.ok(address.endsWith(`/${key}`), address);
+      else {
+        const url = new URL(address);
+        assert.ok(decodeURIComponent(url.pathname).endsWith(`/${key}`), address);
+        assert.equal(url.search + url.hash, '');
+      }
     }
     const page = await other.list({ prefix: 'strange/' });
     assert.deepEqual(

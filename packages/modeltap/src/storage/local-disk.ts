@@ -3,7 +3,6 @@ import { type BigIntStats, constants } from 'node:fs';
 import { type FileHandle, link, lstat, mkdir, open, readdir, realpath, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join, resolve, sep } from 'node:path';
 import { Readable } from 'node:stream';
-import { pathToFileURL } from 'node:url';
 import { systemCode } from '../kit/errors.ts';
 import { KeyLocks } from './key-locks.ts';
 import { localError } from './local-errors.ts';
@@ -47,7 +46,8 @@ class LocalDiskStore implements ObjectStore {
   }
 
   url(key: string): string {
-    return pathToFileURL(this.#path(key)).href;
+    // A plain path and no file: URL: Azure ML's reader hands what `dataref` says to open().
+    return this.#path(key);
   }
 
   put(key: string, body: ObjectBody, options: { readonly ifAbsent?: boolean } = {}): Promise<{ created: boolean }> {

@@ -43,7 +43,7 @@ export interface ObjectStore {
   /** `local`, `azure_blob`, … */
   readonly kind: string;
   readonly limits: StoreLimits;
-  /** The address a reader would use for the object: `file:///…`, `https://account.blob.core.windows.net/container/key`. */
+  /** The address a reader would use for the object: an absolute path on local disk, else `https://account.blob.core.windows.net/container/key`, percent-encoded. */
   url(key: string): string;
   /**
    * Writes the whole object. With `ifAbsent`, `created` is false and nothing is changed when the key exists. An
