@@ -62,8 +62,8 @@ export async function run(): Promise<BenchRow[]> {
   const large = logRequest(LARGE_BYTES);
   const p99 = new Map<string, number[]>(servers.map(({ name }) => [name, []]));
   try {
-    // Rounds of at least 1.5 s, so that each sees several large bodies; round -1 warms up.
-    for (let round = -1; round < count; round += 1) {
+    // Rounds of at least 1.5 s, so that each sees several large bodies; those below 0 warm up code and disk.
+    for (let round = -3; round < count; round += 1) {
       for (const { name, port } of servers) {
         const turn = { port, seconds: Math.max(1.5, seconds) };
         const [result, other]: LoadResult[] = await Promise.all([

@@ -61,7 +61,10 @@ export class Load {
     const { random, port } = this.#options;
     while (this.#running) {
       const numbers = this.#numbers(1 + Math.floor(random() * 3));
-      const filler = random() < 0.004 ? 'x'.repeat(5 * 1024 ** 2) : 'x'.repeat(Math.floor(random() * 1_500));
+      const filler =
+        random() < 0.006
+          ? 'x'.repeat(Math.floor((1 + random() * 4) * 1024 ** 2))
+          : 'x'.repeat(Math.floor(random() * 1_500));
       const body = Buffer.from(JSON.stringify(numbers.map((n, index) => ({ n, filler: index === 0 ? filler : '' }))));
       const correlationId = random() < 0.3 ? 'shared' : randomUUID();
       const collection = random() < 0.5 ? 'model_inputs' : 'model_outputs';

@@ -81,7 +81,7 @@ class RunningAgent implements Agent, AgentView {
       counts,
       logger: options.logger,
       version,
-      limits: { maxRecordBytes: config.maxRecordBytes, inlineBytes: config.inlineBytes },
+      limits: { maxRecordBytes: config.maxRecordBytes },
       next: createAdminRoutes(this),
     });
     this.#counters.gauge('modeltap_inflight_bytes', 'Bytes of request bodies in memory.', [], () => [
@@ -196,7 +196,7 @@ class RunningAgent implements Agent, AgentView {
       inlineBytes,
       logger: this.#options.logger,
       counters: this.#counters,
-      remember: (writer, record) => this.#ingest.prime(writer, record),
+      remember: (writer, record, crc) => this.#ingest.prime(writer, record, crc),
     });
     this.#lanes.set(name, lane);
   }

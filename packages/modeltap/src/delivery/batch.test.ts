@@ -119,3 +119,9 @@ test('across ids counts the added ids against the inline limit', () => {
   assert.equal(plan(records, { batch: 'across_ids' }, 57).length, 2);
   assert.equal(plan(records, { batch: 'across_ids' }, 58).length, 1);
 });
+
+test('a body above the inline limit goes beside the event, wherever the spool has it', () => {
+  const [small, large] = plan([{ body: row(1) }, { body: JSON.stringify(['x'.repeat(30)]) }], {}, 25);
+  assert.equal(small !== undefined && 'data' in small, true);
+  assert.equal(large !== undefined && 'dataref' in large && !('data' in large), true);
+});

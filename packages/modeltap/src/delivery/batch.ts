@@ -23,7 +23,7 @@ export interface BatchItem {
   readonly position: number;
   /** Undefined when the frame could not be decoded. */
   readonly record: StoredRecord | undefined;
-  /** Path of the body when it lies in a file of its own. */
+  /** Path of the body when it lies in a file of its own. JSON that goes into a line has been read: `record` has it. */
   readonly sideFile: string | undefined;
   /** Set when it is known already that the record cannot be stored. */
   readonly fault: DropReason | undefined;

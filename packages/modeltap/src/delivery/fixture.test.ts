@@ -101,6 +101,7 @@ export interface LaneChanges {
   readonly onStep?: (step: CycleStep) => void;
   readonly clock?: Clock;
   readonly maxFolders?: number;
+  readonly onReleased?: (position: number) => void;
 }
 
 export interface TestLane {
@@ -172,7 +173,7 @@ export async function openFixture(t: TestContext, changes: Partial<DestinationSe
         },
       },
       events: {
-        released: () => undefined,
+        released: (position) => changes.onReleased?.(position),
         state: (state) => states.push(state),
         cycle: () => undefined,
         retry: () => undefined,

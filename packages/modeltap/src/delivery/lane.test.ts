@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { appendFile, truncate } from 'node:fs/promises';
+import { appendFile, rm, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { type ObjectStore, StorageError, type StorageErrorKind } from '../storage/store.ts';
@@ -34,6 +34,11 @@ async function assertLedger(fixture: Fixture, expected: { stored: number; droppe
 /** The ids each record carries as its correlation id, in stored order. */
 async function storedIds(fixture: Fixture): Promise<readonly string[]> {
   return (await events(fixture.blobs)).map((event) => event.correlationid).sort();
+}
+
+/** Names of the side files of the spool. */
+async function sideFiles(fixture: Fixture): Promise<readonly string[]> {
+  return [...(await files(fixture.spoolDirectory)).keys()].filter((name) => name.endsWith('.side'));
 }
 
 /** A store that answers as `rule` says before or after the real one does its work. */
@@ -123,6 +128,7 @@ async function appendMixture(fixture: Fixture): Promise<readonly string[]> {
       timeMs: HOUR + (n % 2) * 3_600_000,
       ...(n === 5 && { body: 'not json' }),
       ...(n === 7 && { body: JSON.stringify(['y'.repeat(4_200_000)]), beside: true }),
+      ...(n === 9 && { body: JSON.stringify(['z'.repeat(2_000_000)]), beside: true }),
     });
   }
   return ids;
@@ -278,20 +284,22 @@ test('records that cannot be stored are dropped for a counted reason, and only t
   await fixture.append({ destinationId: 77 });
   await fixture.append({ attributes: '"nothing"' });
   await fixture.append({ destinationId: bad.id });
+  await fixture.append({ beside: true, body: '["cut"]' });
   await fixture.append({ beside: true, body: '["gone"]' });
   await new Promise<void>((resolve) => {
     fixture.writer.append([Buffer.from('not a record of any version')], () => resolve());
   });
   fixture.counts.accepted(0, 0, 0, 0);
-  const side = [...(await files(fixture.spoolDirectory)).keys()].find((name) => name.endsWith('.side'));
-  await truncate(join(fixture.spoolDirectory, String(side)), 3);
+  const [cut = '', gone = ''] = await sideFiles(fixture);
+  await truncate(join(fixture.spoolDirectory, cut), 3);
+  await rm(join(fixture.spoolDirectory, gone));
   const test = await fixture.lane();
   await finish(test);
   assert.deepEqual(await storedIds(fixture), ['good']);
   assert.ok(test.logs.some((line) => line.startsWith('error Accepted records could not be stored')));
   await assertLedger(fixture, {
     stored: 1,
-    dropped: { corrupt: 1, destination_unknown: 1, store_invalid: 1, side_file_missing: 1 },
+    dropped: { corrupt: 1, destination_unknown: 1, store_invalid: 1, side_file_missing: 2 },
   });
 });
 

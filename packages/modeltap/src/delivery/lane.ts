@@ -1,4 +1,3 @@
-import { stat } from 'node:fs/promises';
 import { backoffMs } from '../kit/backoff.ts';
 import type { Clock } from '../kit/clock.ts';
 import { errorText, ModeltapError } from '../kit/errors.ts';
@@ -20,12 +19,15 @@ import { type Batch, type BatchItem, createBatcher } from './batch.ts';
 import type { Intent, Journal } from './journal.ts';
 import type { DropReason, Increment } from './ledger-table.ts';
 import { inParallel } from './parallel.ts';
+import { embeddedBytes, sideBody } from './side-body.ts';
 
 /** Most of the spool taken in one cycle. */
 const CYCLE_BYTES = 8 * 1024 * 1024;
 const CYCLE_RECORDS = 20_000;
 /** Most folders written in one cycle, about: late records of many hours make many. */
 const CYCLE_FOLDERS = 1000;
+/** Most bytes of side files read into memory in one cycle, but for a single larger one. */
+const CYCLE_EMBEDDED_BYTES = 8 * 1024 * 1024;
 /** So much waiting is shipped at once, without a window. */
 const BUSY_BYTES = 4 * 1024 * 1024;
 /** How long records gather before a cycle, and on stores that cannot append, where each cycle makes an object. */
@@ -121,6 +123,8 @@ export class Lane {
   #oldestUnsentMs: number | undefined;
   #conflicts = 0;
   #draining = false;
+  /** The last cycle took less than was read: what is left need not gather. */
+  #cut = false;
   #stopping = false;
   #nap = new AbortController();
 
@@ -201,9 +205,9 @@ export class Lane {
   async cycle(): Promise<boolean> {
     const { journal, clock, events } = this.#options;
     const started = clock.monotonic();
-    const span = await this.#read(this.#progress?.intent);
-    if (!span) return false;
     const inlineBytes = this.#progress?.intent.inlineBytes ?? this.#options.inlineBytes;
+    const span = await this.#read(this.#progress?.intent, inlineBytes);
+    if (!span) return false;
     const batch = this.#planner(inlineBytes).plan(span.items);
     const planned = clock.monotonic();
     const store = this.#store;
@@ -248,14 +252,14 @@ export class Lane {
     this.#oldestUnsentMs ??= this.#options.clock.now();
     const slice = (this.#store.limits.appends === 0 ? SEAL_MS : FLUSH_MS) / WINDOW_SLICES;
     for (let n = 0; n < WINDOW_SLICES; n += 1) {
-      if (this.#draining || this.#stopping || this.#waiting() >= BUSY_BYTES) return;
+      if (this.#draining || this.#stopping || this.#cut || this.#waiting() >= BUSY_BYTES) return;
       await this.#sleep(slice);
     }
   }
 
   /** The frames of the intent, or the next ones. */
-  async #read(intent: Intent | undefined): Promise<Span | undefined> {
-    const { reader, journal, source } = this.#options;
+  async #read(intent: Intent | undefined, inlineBytes: number): Promise<Span | undefined> {
+    const { reader, journal, source, maxFolders = CYCLE_FOLDERS } = this.#options;
     const from = intent?.from ?? journal.cursor;
     const until = intent?.to ?? source.committed();
     if (until <= from) return undefined;
@@ -269,15 +273,20 @@ export class Lane {
       record: decodeRecord(payload),
       fault: undefined,
     }));
-    const end = intent ? decoded.length : cycleEnd(decoded, this.#options.maxFolders ?? CYCLE_FOLDERS);
-    const items = await this.#judge(decoded.slice(0, end), intent?.excluded ?? []);
+    // What was begun is finished as it was cut then.
+    const end = intent ? decoded.length : cycleEnd(decoded, { maxFolders, inlineBytes });
+    const items = await this.#judge(decoded.slice(0, end), { excluded: intent?.excluded ?? [], inlineBytes });
+    this.#cut = end < decoded.length;
     return { items, to: intent?.to ?? decoded[end]?.position ?? next };
   }
 
-  /** Finds out which of the records cannot be stored. */
-  async #judge(decoded: readonly BatchItem[], excluded: readonly number[]): Promise<readonly BatchItem[]> {
+  /** Finds out which of the records cannot be stored, and reads the bodies beside the spool that go into lines. */
+  async #judge(
+    decoded: readonly BatchItem[],
+    by: { readonly excluded: readonly number[]; readonly inlineBytes: number },
+  ): Promise<readonly BatchItem[]> {
     const { destinations } = this.#options;
-    const barred = new Set(excluded);
+    const barred = new Set(by.excluded);
     const items = decoded.map((item): { -readonly [K in keyof BatchItem]: BatchItem[K] } => ({
       ...item,
       fault: barred.has(item.position) ? 'store_invalid' : undefined,
@@ -285,7 +294,10 @@ export class Lane {
     if (items.some(({ record }) => record && !destinations.get(record.destinationId))) await destinations.reload();
     const beside = items.filter(({ record }) => record && !record.body);
     const failures = await inParallel(beside, 4, async (item) => {
-      item.fault ??= await sideFileFault(item);
+      if (item.fault !== undefined || !item.record) return;
+      const body = await sideBody(item, by.inlineBytes);
+      if (typeof body === 'string') item.fault = body;
+      else if (body !== undefined) item.record = { ...item.record, body };
     });
     if (failures.length > 0) throw failures[0];
     this.#oldestUnsentMs = items[0]?.record?.receivedMs ?? this.#oldestUnsentMs;
@@ -380,15 +392,20 @@ export class Lane {
   }
 }
 
-/** How many of the records one cycle takes: bounded in number and in the folders they go to. */
-function cycleEnd(items: readonly BatchItem[], maxFolders: number): number {
+/** How many of the records one cycle takes, at least one: bounded in number, in the folders they go to and in what is read into memory for them. */
+function cycleEnd(
+  items: readonly BatchItem[],
+  { maxFolders, inlineBytes }: { readonly maxFolders: number; readonly inlineBytes: number },
+): number {
   const most = Math.min(items.length, CYCLE_RECORDS);
   const folders = new Set<number>();
+  let embedded = 0;
   for (let n = 0; n < most; n += 1) {
     const record = items[n]?.record;
     // One number for destination and minute, the finest a folder can be: minutes of the years 1 to 9999 fit in 33 bits.
     if (record) folders.add(record.destinationId * 2 ** 33 + Math.floor(clampTimeMs(record.timeMs) / 60_000));
-    if (folders.size > maxFolders) return Math.max(n, 1);
+    embedded += embeddedBytes(record, inlineBytes);
+    if (folders.size > maxFolders || embedded > CYCLE_EMBEDDED_BYTES) return Math.max(n, 1);
   }
   return most;
 }
@@ -415,16 +432,6 @@ async function readAgain(
 
 function unreadable(from: number, until: number): ModeltapError {
   return new ModeltapError('internal', { detail: `the spool gave nothing from ${from} to ${until}` });
-}
-
-/** Whether the body beside the frame is there, whole. */
-async function sideFileFault(item: BatchItem): Promise<DropReason | undefined> {
-  if (item.sideFile === undefined) return 'side_file_missing';
-  const found = await stat(item.sideFile).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return undefined;
-    throw error;
-  });
-  return found?.size === item.record?.bodyBytes ? undefined : 'side_file_missing';
 }
 
 function* increments(batch: Batch, progress: CycleProgress): Generator<Increment> {

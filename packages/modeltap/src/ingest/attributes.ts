@@ -1,5 +1,8 @@
 import type { RecordAttributes } from '../record/types.ts';
 
+/** Source that Modeltap's own SDK writes: it says nothing about the event, so it is not kept. */
+export const SDK_SOURCE = '/modeltap/collector';
+
 /** An attribute value as CloudEvents knows them here. */
 export type AttributeValue = string | number | boolean;
 

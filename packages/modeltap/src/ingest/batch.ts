@@ -1,4 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { crc32 } from 'node:zlib';
 import { errorText, isModeltapError, ModeltapError } from '../kit/errors.ts';
 import { FLAG } from '../record/codec.ts';
@@ -8,6 +9,7 @@ import type { IngestContext, KnownRoute } from './context.ts';
 import { DUPLICATE } from './dedupe.ts';
 import { ConstantAttributes, EventTemplate } from './event.ts';
 import { replyError, replyJson } from './reply.ts';
+import type { SampledOut } from './sampled-out.ts';
 import {
   ENTRY_FLAG,
   ENTRY_WORDS,
@@ -24,9 +26,12 @@ import { TimeReader } from './time.ts';
 
 /** Events handled in one turn of the event loop: about a millisecond. */
 const SLICE_EVENTS = 256;
+/** And so many bytes of them; more than the scanner's own memory, whose events are never left for a later turn. */
+const SLICE_BYTES = 524_288;
 /** Refusals listed in an answer. */
 const MAX_LISTED = 100;
-const SIDE_WRITE_BYTES = 1024 * 1024;
+/** Bytes copied, summed or written at a time, with room for others in between. */
+const PIECE_BYTES = 1024 * 1024;
 const NULL_BODY = Buffer.from('null');
 const TEMPLATE_SLOTS = 64;
 const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/;
@@ -60,6 +65,8 @@ interface BatchParts {
   readonly port: number;
   /** `event`: the request is one event and not a batch, its error is the answer. */
   readonly mode: EventMode;
+  /** What the sender says it left out; counted when the request is answered as taken. */
+  readonly sampledOut: readonly SampledOut[];
 }
 
 interface EventBody {
@@ -102,19 +109,26 @@ export class EventBatch {
       if (this.#isSound(now.fault)) this.#slice(0, 0, now.fault);
       return;
     }
+    this.#held = body.bytes;
+    this.#context.flow.bytes += this.#held;
     const [only] = body.parts;
-    this.#bytes = body.parts.length === 1 && only ? only : Buffer.concat(body.parts);
+    if (body.parts.length === 1 && only) this.#scanned(only);
+    else if (body.bytes <= PIECE_BYTES) this.#scanned(Buffer.concat(body.parts));
+    else void joinInTurns(body.parts, body.bytes).then((bytes) => this.#scanned(bytes));
+  }
+
+  /** Goes on with the text whole in memory of its own. */
+  #scanned(bytes: Buffer): void {
+    const { body, mode } = this.#parts;
+    const { maxBatchEvents } = this.#context.limits;
+    this.#bytes = bytes;
     const scan = body.scan ?? new JsonScan(mode);
-    if (body.scan === undefined) scan.feed(this.#bytes);
+    if (body.scan === undefined) scan.feed(bytes);
     const end = scan.end();
     const fault = isFault(end) ? end : undefined;
     this.#tables = scan.tables;
     if (scan.events > maxBatchEvents) this.#refuseAll(tooMany(maxBatchEvents));
-    else if (this.#isSound(fault)) {
-      this.#held = this.#bytes.length;
-      this.#context.flow.bytes += this.#held;
-      this.#slice(0, 0, fault);
-    }
+    else if (this.#isSound(fault)) this.#slice(0, 0, fault);
   }
 
   /** False, and the request is refused, when the text as a whole is wrong. A torn last line is one bad event. */
@@ -126,21 +140,25 @@ export class EventBatch {
   }
 
   #refuseAll(error: ModeltapError): void {
+    this.#context.flow.bytes -= this.#held;
     this.#context.refuse(this.#parts, error, undefined, this.#arrivedMs);
   }
 
   #slice(fromTable: number, fromEntry: number, torn: JsonFault | undefined): void {
     let left = SLICE_EVENTS;
+    let bytes = SLICE_BYTES;
     let entry = fromEntry;
     for (let index = fromTable; index < this.#tables.length; index += 1, entry = 0) {
       const table = this.#tables[index] as EventTable;
       for (; entry < table.count; entry += 1) {
-        if (left === 0) {
+        if (left === 0 || bytes <= 0) {
           setImmediate(() => this.#slice(index, entry, torn));
           return;
         }
+        const at = entry * ENTRY_WORDS;
         left -= 1;
-        this.#event(table, entry * ENTRY_WORDS);
+        bytes -= (table.words[at + 1] as number) - (table.words[at] as number);
+        this.#event(table, at);
       }
     }
     if (torn !== undefined) this.#refuse(this.#index++, badJson(torn), undefined, this.#arrivedMs);
@@ -193,10 +211,21 @@ export class EventBatch {
   }
 
   #claim(event: ReadyEvent): void {
+    const { body } = event;
+    this.#open += 1;
+    if (body.bytes.length <= this.#context.limits.sideFileBytes) {
+      this.#claimed(event, crc32(body.bytes));
+      return;
+    }
+    // The scanner's own memory does not outlive this turn.
+    const bytes = this.#held === 0 ? Buffer.from(body.bytes) : body.bytes;
+    void crcInTurns(bytes).then((crc) => this.#claimed({ ...event, body: { ...body, bytes } }, crc));
+  }
+
+  #claimed(event: ReadyEvent, crc: number): void {
     const { index, route, body, id, timeMs } = event;
     const { dedupe, limits } = this.#context;
-    this.#open += 1;
-    const claim = dedupe.claim(route.salt, id, body.bytes.length, crc32(body.bytes));
+    const claim = dedupe.claim(route.salt, id, body.bytes.length, crc);
     if (claim < 0) {
       const known = (refusal?: SpoolRefusal) => {
         if (refusal === undefined) route.counts.duplicate(route.destination.id, timeMs);
@@ -207,13 +236,11 @@ export class EventBatch {
       else dedupe.wait(known);
       return;
     }
-    if (body.bytes.length <= limits.inlineBytes) {
+    if (body.bytes.length <= limits.sideFileBytes) {
       this.#append(event, claim, undefined);
       return;
     }
-    // The scanner's own memory does not outlive this turn.
-    const bytes = this.#held === 0 ? Buffer.from(body.bytes) : body.bytes;
-    writeSideFile(route.spool, bytes).then(
+    writeSideFile(route.spool, body.bytes).then(
       (file) => this.#append(event, claim, file),
       (error: unknown) => {
         dedupe.settle(claim, 'spool_disk_error');
@@ -346,8 +373,13 @@ export class EventBatch {
     const { request, response } = this.#parts;
     if (this.#context.closing) response.shouldKeepAlive = false;
     const accepted = this.#index - this.#refused;
+    if (this.#first !== undefined && accepted === 0) {
+      replyError(request, response, this.#first);
+      return;
+    }
+    for (const { collection, records } of this.#parts.sampledOut)
+      this.#context.sampledOut(this.#parts.port, collection, { timeMs: this.#arrivedMs, records });
     if (this.#first === undefined) this.#context.accepted(response);
-    else if (accepted === 0) replyError(request, response, this.#first);
     else replyJson(response, 207, { accepted, rejected: this.#rejected, rejectedCount: this.#refused });
   }
 }
@@ -386,11 +418,34 @@ function varyingFault(
   return request === undefined ? { attribute: 'xrequestid', problem: 'must be a string' } : undefined;
 }
 
+/** The pieces as one, copied in turns with other work. */
+async function joinInTurns(parts: readonly Buffer[], bytes: number): Promise<Buffer> {
+  const joined = Buffer.allocUnsafeSlow(bytes);
+  let at = 0;
+  let pause = PIECE_BYTES;
+  for (const part of parts) {
+    at += part.copy(joined, at);
+    if (at < pause) continue;
+    pause = at + PIECE_BYTES;
+    await nextTurn();
+  }
+  return joined;
+}
+
+/** CRC-32, computed in turns with other work. */
+async function crcInTurns(bytes: Buffer): Promise<number> {
+  let crc = 0;
+  for (let at = 0; at < bytes.length; at += PIECE_BYTES) {
+    crc = crc32(bytes.subarray(at, at + PIECE_BYTES), crc);
+    await nextTurn();
+  }
+  return crc;
+}
+
 async function writeSideFile(spool: SpoolWriter, bytes: Buffer): Promise<SideFile> {
   const file = await spool.openSideFile();
   try {
-    for (let at = 0; at < bytes.length; at += SIDE_WRITE_BYTES)
-      await file.write(bytes.subarray(at, at + SIDE_WRITE_BYTES));
+    for (let at = 0; at < bytes.length; at += PIECE_BYTES) await file.write(bytes.subarray(at, at + PIECE_BYTES));
     await file.seal();
     return file;
   } catch (error) {

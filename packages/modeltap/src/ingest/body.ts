@@ -2,12 +2,15 @@ import type { IncomingMessage } from 'node:http';
 import { crc32 } from 'node:zlib';
 import { ModeltapError } from '../kit/errors.ts';
 import type { SideFile, SpoolWriter } from '../spool/types.ts';
+import { ReadGate } from './read-gate.ts';
 import { isFault, type JsonFacts, type JsonFault, JsonScan, scanJson } from './scan.ts';
 import { SideStream } from './side-stream.ts';
 
 /** Bodies longer than this are scanned while they arrive; events later, because their scan keeps a table. */
 const SCAN_AT_BYTES = 65_536;
 const SCAN_EVENTS_AT_BYTES = 262_144;
+/** Bodies longer than this are read in turns with the other connections. */
+const PACE_AT_BYTES = 262_144;
 /** What a piece kept in memory costs besides its bytes: tiny pieces must not pass the limit by their number. */
 const PIECE_OVERHEAD_BYTES = 512;
 
@@ -30,9 +33,9 @@ export interface BodyOptions {
   /** `json` any JSON value, `opaque` bytes, the others see `JsonScan`. */
   readonly kind: 'json' | 'opaque' | 'event' | 'batch' | 'lines';
   readonly maxBytes: number;
-  /** Above `inlineBytes` the body goes into a side file of this spool. Undefined: it stays in memory. */
+  /** Above `sideFileBytes` the body goes into a side file of this spool. Undefined: it stays in memory. */
   readonly spool?: SpoolWriter;
-  readonly inlineBytes: number;
+  readonly sideFileBytes?: number;
   readonly crc?: boolean;
   readonly maxEvents?: number;
 }
@@ -99,6 +102,7 @@ export class BodyIntake {
   #crc = 0;
   #scan: JsonScan | undefined;
   #side: SideStream | undefined;
+  #gate: ReadGate | undefined;
   #done = false;
   #watched = false;
   #tick: number;
@@ -149,6 +153,7 @@ export class BodyIntake {
       this.#watched = true;
       this.#request.once('close', () => this.#gone());
     }
+    if (bytes > PACE_AT_BYTES && bytes !== this.#length) this.#pace().count(chunk.length);
     if (options.crc === true) this.#crc = crc32(chunk, this.#crc);
     const fault = this.#scanPiece(chunk);
     if (fault) {
@@ -162,9 +167,13 @@ export class BodyIntake {
     this.#parts.push(chunk);
     this.#held += chunk.length + PIECE_OVERHEAD_BYTES;
     this.#flow.bytes += chunk.length + PIECE_OVERHEAD_BYTES;
-    if (options.spool !== undefined && (bytes > options.inlineBytes || (this.#length ?? 0) > options.inlineBytes)) {
-      this.#openSide(options.spool);
-    } else if (this.#flow.full) this.#fail(new ModeltapError('ingest_busy'));
+    const most = options.sideFileBytes ?? Number.POSITIVE_INFINITY;
+    if (options.spool !== undefined && (bytes > most || (this.#length ?? 0) > most)) this.#openSide(options.spool);
+    else if (this.#flow.full) this.#fail(new ModeltapError('ingest_busy'));
+  }
+
+  #pace(): ReadGate {
+    return (this.#gate ??= new ReadGate(this.#request));
   }
 
   #scanPiece(chunk: Buffer): JsonFault | undefined {
@@ -198,7 +207,7 @@ export class BodyIntake {
       this.#fail(badJson(fault));
       return;
     }
-    this.#side = new SideStream(spool, this.#request, (error) => this.#fail(error));
+    this.#side = new SideStream(spool, this.#pace(), (error) => this.#fail(error));
     for (const part of this.#parts) this.#side.push(part);
     this.#parts = [];
     this.#release();

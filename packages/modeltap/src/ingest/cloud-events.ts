@@ -1,4 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { crc32 } from 'node:zlib';
 import { ModeltapError } from '../kit/errors.ts';
 import { FLAG } from '../record/codec.ts';
 import type { SpoolRefusal } from '../spool/types.ts';
@@ -9,6 +10,7 @@ import { EventBatch } from './batch.ts';
 import { DUPLICATE } from './dedupe.ts';
 import { ConstantAttributes } from './event.ts';
 import { headersOf, type ReadHeaders } from './headers.ts';
+import { parseSampledOut, SAMPLED_OUT_FORM, SAMPLED_OUT_HEADER } from './sampled-out.ts';
 import { parseRfc3339 } from './time.ts';
 
 /** The body of an event that has no data. */
@@ -63,14 +65,20 @@ export class CloudEventsReceiver {
       this.#binary(exchange, headers);
       return;
     }
-    const { maxBatchBytes, maxBatchEvents } = context.limits;
-    const received = (body: ReceivedBody) => new EventBatch(context, { request, response, body, port, mode }).run();
     const failed = (error: ModeltapError | undefined) =>
       context.refuse({ request, response }, error, undefined, context.now());
+    const sampledOut = mode === 'batch' && headers.sampledOut !== undefined ? parseSampledOut(headers.sampledOut) : [];
+    if (sampledOut === undefined) {
+      const problem = { attribute: SAMPLED_OUT_HEADER, problem: SAMPLED_OUT_FORM };
+      failed(new ModeltapError('event_invalid', { event: 'the request', ...problem }));
+      return;
+    }
+    const { maxBatchBytes, maxBatchEvents } = context.limits;
+    const received = (body: ReceivedBody) =>
+      new EventBatch(context, { request, response, body, port, mode, sampledOut }).run();
     const options = {
       kind: mode,
       maxBytes: maxBatchBytes,
-      inlineBytes: maxBatchBytes,
       maxEvents: maxBatchEvents,
     } as const;
     new BodyIntake(request, options, context.flow, { received, failed }).start(headers.bytes);
@@ -94,12 +102,12 @@ export class CloudEventsReceiver {
       return;
     }
     const take = (body: ReceivedBody) => this.#take({ request, response, route, event, body, timeMs, arrivedMs });
-    const { maxRecordBytes, inlineBytes } = context.limits;
+    const { maxRecordBytes, sideFileBytes } = context.limits;
     const kind = contentType !== undefined && isJsonType(contentType) ? 'json' : 'opaque';
     const options = {
       kind,
       maxBytes: maxRecordBytes,
-      inlineBytes,
+      sideFileBytes,
       spool: route.spool,
       crc: true,
     } as const;
@@ -115,7 +123,10 @@ export class CloudEventsReceiver {
       if (error) context.refuse({ request, response }, error, route, timeMs);
       else context.accepted(response);
     };
-    const claim = context.dedupe.claim(route.salt, event.id, body.bytes, body.crc);
+    const empty = body.bytes === 0 && body.facts === undefined;
+    // As the spool will have it: an event of an earlier run is known by what is in the spool.
+    const [bodyBytes, crc] = empty ? [NULL_BODY.length, crc32(NULL_BODY)] : [body.bytes, body.crc];
+    const claim = context.dedupe.claim(route.salt, event.id, bodyBytes, crc);
     if (claim < 0) {
       context.drop(body.sideFile);
       const known = (refusal?: SpoolRefusal) => {
@@ -126,7 +137,6 @@ export class CloudEventsReceiver {
       else context.dedupe.wait(known);
       return;
     }
-    const empty = body.bytes === 0 && body.facts === undefined;
     const opaque = body.facts === undefined && !empty;
     const head = {
       destinationId: destination.id,
@@ -137,7 +147,7 @@ export class CloudEventsReceiver {
       correlationId: event.correlationId ?? context.uuid(),
       flags: (empty ? FLAG.json : flagsOf(body.facts)) | (body.sideFile ? FLAG.sideFile : 0),
       rows: body.facts?.rows ?? 1,
-      bodyBytes: empty ? NULL_BODY.length : body.bytes,
+      bodyBytes,
     };
     const stored = { parts: empty ? [NULL_BODY] : body.parts, sideFile: body.sideFile };
     context.append(route, head, stored, {

@@ -4,7 +4,7 @@ import { isLoopbackHostHeader } from '../kit/loopback.ts';
 import { encodeHead, FLAG, MAX_FIELD_BYTES, maxHeadBytes, type RecordHead } from '../record/codec.ts';
 import type { Destination } from '../record/types.ts';
 import type { SideFile, SpoolRefusal, SpoolWriter } from '../spool/types.ts';
-import { BoundedMap } from './attributes.ts';
+import { BoundedMap, SDK_SOURCE } from './attributes.ts';
 import type { BodyFlow } from './body.ts';
 import type { DedupeWindow } from './dedupe.ts';
 import { refusalError, replyAccepted, replyError } from './reply.ts';
@@ -177,6 +177,19 @@ export class IngestContext {
   /** The error for a refusal of the spool of this route. */
   refusal(refusal: SpoolRefusal, route: KnownRoute): ModeltapError {
     return refusalError(refusal, route.destination.datastore);
+  }
+
+  /** Counts what a sender left out, for a collection that is known on this port. */
+  sampledOut(port: number, collection: string, told: { readonly timeMs: number; readonly records: number }): void {
+    const route = this.route(port, `azureml.inference.${collection}`, SDK_SOURCE);
+    if (route instanceof ModeltapError) return;
+    route.counts.sampledOut?.(route.destination.id, told.timeMs, told.records);
+  }
+
+  /** Counts that the time of arrival took the place of an accepted record's own. */
+  timeReplaced({ counts, destination }: KnownRoute): void {
+    if (counts.timeReplaced) counts.timeReplaced(destination.id);
+    else this.counts.timeReplaced?.(destination.id);
   }
 
   /** Answers 204. */

@@ -6,12 +6,10 @@ import {
   isFixedName,
   isJsonType,
   sampledRate,
+  SDK_SOURCE,
 } from './attributes.ts';
 import type { ModeltapError } from '../kit/errors.ts';
 import type { KnownRoute } from './context.ts';
-
-/** Source that Modeltap's own SDK writes: it says nothing about the event, so it is not kept. */
-const SDK_SOURCE = '/modeltap/collector';
 
 /** Attributes a stored event writes itself; an event that brings them cannot be told apart from it. */
 const RESERVED: ReadonlySet<string> = new Set(['dataref', 'datainblob']);

@@ -1,4 +1,5 @@
 import { IncomingMessage } from 'node:http';
+import { SAMPLED_OUT_HEADER } from './sampled-out.ts';
 
 /*
  * Reading of request headers on the paths of ingest. Node would make an object of all headers for every request, which
@@ -23,6 +24,7 @@ export const HEADER = {
   contentLength: 10,
   time: 11,
   requestId: 12,
+  sampledOut: 13,
 } as const;
 
 type HeaderCode = (typeof HEADER)[keyof typeof HEADER];
@@ -39,6 +41,7 @@ const CODES: ReadonlyMap<string, HeaderCode> = new Map([
   ['ce-model-version', HEADER.modelVersion],
   ['ce-collect-data-type', HEADER.collectDataType],
   ['ce-agent', HEADER.agent],
+  [SAMPLED_OUT_HEADER, HEADER.sampledOut],
 ]);
 
 /** What the header of this name is, whatever its case. */
@@ -100,7 +103,8 @@ export class HeaderShape {
         if (value !== this.#values[index]) return undefined;
       } else if (code === HEADER.contentLength) headers.length = value;
       else if (code === HEADER.time) headers.time ||= value;
-      else headers.requestId ||= value;
+      else if (code === HEADER.requestId) headers.requestId ||= value;
+      else headers.sampledOut = headers.sampledOut === undefined ? value : `${headers.sampledOut},${value}`;
     }
     return headers;
   }
@@ -115,6 +119,8 @@ export class ReadHeaders {
   time = '';
   /** `ce-x-request-id`, empty when there is none. */
   requestId = '';
+  /** `modeltap-sampled-out`, several as one list. */
+  sampledOut: string | undefined;
 
   constructor(shape: HeaderShape) {
     this.shape = shape;

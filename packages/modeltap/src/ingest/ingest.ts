@@ -86,11 +86,11 @@ class HttpIngest implements Ingest {
     this.#context.replaceRoute(route);
   }
 
-  prime(spool: SpoolWriter, record: StoredRecord): void {
-    if (record.id === '' || record.body === undefined) return;
+  prime(spool: SpoolWriter, record: StoredRecord, crc = record.body && crc32(record.body)): void {
+    if (record.id === '' || crc === undefined) return;
     const { dedupe } = this.#context;
     const salt = dedupe.saltOf(spool, record.destinationId);
-    const claim = dedupe.claim(salt, record.id, record.bodyBytes, crc32(record.body));
+    const claim = dedupe.claim(salt, record.id, record.bodyBytes, crc);
     if (claim >= 0) dedupe.settle(claim, undefined);
   }
 

@@ -41,7 +41,7 @@ function bigArray(bytes: number): string {
 }
 
 test('a large body goes to a side file, whole and counted, JSON and opaque, with and without a length', async () => {
-  await withRig({ limits: { inlineBytes: 100_000 } }, async (rig) => {
+  await withRig({ limits: { sideFileBytes: 100_000 } }, async (rig) => {
     const text = bigArray(3 * MiB);
     assert.equal((await rig.post('/modeldata/log', HEADERS, text)).status, 204);
     assert.equal((await rig.post('/modeldata/log', { ...HEADERS, 'content-type': 'image/png' }, text)).status, 204);
@@ -77,7 +77,7 @@ test('a large body goes to a side file, whole and counted, JSON and opaque, with
 });
 
 test('an event beside the spool is stored whole while others are scanned', async () => {
-  await withRig({ limits: { inlineBytes: 50_000 } }, async (rig) => {
+  await withRig({ limits: { sideFileBytes: 50_000 } }, async (rig) => {
     const texts = Array.from({ length: 20 }, (_, index) =>
       JSON.stringify([String(index).repeat(60_000).slice(0, 60_000)]),
     );
@@ -106,7 +106,7 @@ test('an event beside the spool is stored whole while others are scanned', async
 });
 
 test('a large body that is invalid or breaks off leaves no side file behind', async () => {
-  await withRig({ limits: { inlineBytes: 100_000 } }, async (rig) => {
+  await withRig({ limits: { sideFileBytes: 100_000 } }, async (rig) => {
     const text = bigArray(2 * MiB);
     const answer = await rig.post('/modeldata/log', HEADERS, `${text.slice(0, -1)},}`);
     assert.deepEqual([answer.status, answer.text.includes('bad_json')], [400, true]);
@@ -227,7 +227,10 @@ test('a spool that refuses, at once or later, is a 503 with its reason and nothi
     await withRig({ route }, async (rig) => {
       const answer = await rig.post('/modeldata/log', HEADERS, '[1]');
       assert.deepEqual([answer.status, answer.headers['retry-after']], [503, '1']);
-      assert.match(answer.text, /^\{"error":\{"code":"spool_full","message":".+","fix":".+"\}\}$/);
+      assert.match(
+        answer.text,
+        /^\{"error":\{"code":"spool_full","message":"the spool of datastore \\"store\\" is full","fix":".+"\}\}$/,
+      );
       const event = (id: string) =>
         JSON.stringify({ specversion: '1.0', id, source: '/s', type: HEADERS['ce-type'], data: 1 });
       for (let turn = 0; turn < 2; turn += 1) {

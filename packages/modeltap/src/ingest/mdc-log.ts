@@ -29,9 +29,9 @@ class LogTemplate {
       context.gate(shape.host ?? '', shape.encoding) ?? (type === '' ? missingType() : context.route(port, type, ''));
     this.route = route instanceof ModeltapError ? undefined : route;
     this.error = route instanceof ModeltapError ? route : undefined;
-    const { maxRecordBytes, inlineBytes } = context.limits;
+    const { maxRecordBytes, sideFileBytes } = context.limits;
     const kind = isJsonType(contentType) ? 'json' : 'opaque';
-    this.body = { kind, maxBytes: maxRecordBytes, inlineBytes, ...(this.route ? { spool: this.route.spool } : {}) };
+    this.body = { kind, maxBytes: maxRecordBytes, sideFileBytes, ...(this.route ? { spool: this.route.spool } : {}) };
   }
 }
 
@@ -118,7 +118,7 @@ class LogExchange implements BodyListener, AppendListener {
       return;
     }
     const { context, route } = this.#template;
-    if (this.#timeMs === undefined) route?.counts.timeReplaced?.(route.destination.id);
+    if (this.#timeMs === undefined && route !== undefined) context.timeReplaced(route);
     context.accepted(this.response);
   }
 

@@ -8,7 +8,8 @@ const RETRY_AFTER_S = '1';
 
 /** The error for a refusal of the spool. */
 export function refusalError(refusal: SpoolRefusal, datastore: string): ModeltapError {
-  const directory = `for datastore "${datastore}"`;
+  // Senders know the datastore; the path of its spool is for the log.
+  const directory = `of datastore "${datastore}"`;
   return new ModeltapError(refusal, { directory, detail: 'see the log of the agent' });
 }
 

@@ -92,6 +92,7 @@ export async function startRig(options: RigOptions = {}): Promise<Rig> {
       rejected: (code, id) => counted.push(`rejected ${code} ${id}`),
       duplicate: (id) => counted.push(`duplicate ${id}`),
       timeReplaced: (id) => counted.push(`time ${id}`),
+      sampledOut: (id, _time, records) => counted.push(`sampled ${id} ${records}`),
     },
     logger: silentLogger,
     version: '9.9.9',

@@ -1,13 +1,15 @@
-import type { IncomingMessage } from 'node:http';
 import { isModeltapError, ModeltapError, errorText } from '../kit/errors.ts';
 import type { SideFile, SpoolWriter } from '../spool/types.ts';
+import type { ReadGate } from './read-gate.ts';
 
 /** Bytes that may wait for the disk before the sender is held back. */
 const PAUSE_AT_BYTES = 1024 * 1024;
+/** Bytes from which on pieces are written without waiting for more. */
+const WRITE_BYTES = 256 * 1024;
 
 /** Writes a body to a side file as it arrives, one write after the other, and holds the sender back when the disk is slower. */
 export class SideStream {
-  readonly #request: IncomingMessage;
+  readonly #gate: ReadGate;
   readonly #onError: (error: ModeltapError) => void;
   readonly #opened: Promise<SideFile>;
   #queue: Buffer[] = [];
@@ -16,8 +18,8 @@ export class SideStream {
   #aborted = false;
   paused = false;
 
-  constructor(spool: SpoolWriter, request: IncomingMessage, onError: (error: ModeltapError) => void) {
-    this.#request = request;
+  constructor(spool: SpoolWriter, gate: ReadGate, onError: (error: ModeltapError) => void) {
+    this.#gate = gate;
     this.#onError = onError;
     this.#opened = spool.openSideFile();
     this.#opened.catch((error: unknown) => this.#fail(error));
@@ -28,7 +30,7 @@ export class SideStream {
     this.#queued += chunk.length;
     if (this.#queued > PAUSE_AT_BYTES && !this.paused) {
       this.paused = true;
-      this.#request.pause();
+      this.#gate.hold();
     }
     this.#start();
   }
@@ -47,16 +49,23 @@ export class SideStream {
   async #write(): Promise<void> {
     const file = await this.#opened;
     while (this.#queue.length > 0 && !this.#aborted) {
-      const [first] = this.#queue;
-      const batch = this.#queue.length === 1 && first ? first : Buffer.concat(this.#queue);
-      this.#queue = [];
+      const batch = this.#next();
       await file.write(batch);
       this.#queued -= batch.length;
       if (this.paused && this.#queued <= PAUSE_AT_BYTES / 2) {
         this.paused = false;
-        this.#request.resume();
+        this.#gate.release();
       }
     }
+  }
+
+  /** The oldest pieces as one: few writes, and no long copy. */
+  #next(): Buffer {
+    let bytes = 0;
+    const end = this.#queue.findIndex((piece) => (bytes += piece.length) >= WRITE_BYTES);
+    const pieces = this.#queue.splice(0, end < 0 ? this.#queue.length : end + 1);
+    const [first] = pieces;
+    return pieces.length === 1 && first ? first : Buffer.concat(pieces);
   }
 
   /** All bytes were pushed: makes the file durable. Rejects after `onError` was called. */

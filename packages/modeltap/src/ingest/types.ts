@@ -34,8 +34,8 @@ export type RouteAnswer =
 export type Route = (request: RouteRequest) => RouteAnswer;
 
 /**
- * What ingest reports, one call a record. `timeMs` is the event time; `destinationId` 0 means that it is not known.
- * accepted + rejected + duplicate is everything that was seen.
+ * What ingest reports, one call a record but for `sampledOut`. `timeMs` is the event time; `destinationId` 0 means that it is not known.
+ * accepted + rejected + duplicate is everything that arrived.
  */
 export interface IngestCounts {
   /** The record is durable. Called in the append's callback, before the answer. `bytes` is the body's length. */
@@ -46,6 +46,8 @@ export interface IngestCounts {
   duplicate(destinationId: number, timeMs: number): void;
   /** An accepted record's own time could not be used; the time of arrival took its place. */
   timeReplaced?(destinationId: number): void;
+  /** A sender told of so many records that it left out by sampling since it last told. */
+  sampledOut?(destinationId: number, timeMs: number, records: number): void;
 }
 
 /** An address to listen on. Port 0: any free one. */
@@ -58,8 +60,8 @@ export interface ListenAddress {
 export interface IngestLimits {
   /** Largest record. Default 64 MiB. */
   readonly maxRecordBytes: number;
-  /** Bodies above it go to a side file. Default 4 MiB. */
-  readonly inlineBytes: number;
+  /** Bodies above it go to a file of their own beside the spool, so that small records do not wait for them. Default 1 MiB. */
+  readonly sideFileBytes: number;
   /** Largest body of structured, batch and line requests. Default the greater of `maxRecordBytes` and 16 MiB. */
   readonly maxBatchBytes: number;
   /** Most events in one request. Default 10 000. */
@@ -111,8 +113,11 @@ export interface Ingest {
   replaceRoutes(route: Route): void;
   /** Listens on these addresses from now on: opens new ones, closes those not named after their requests have ended. Port 0 is always a new one. */
   setListeners(addresses: readonly ListenAddress[]): Promise<void>;
-  /** Remembers an event of the spool, so that it is recognised when it is sent again. Call before `listen`. */
-  prime(spool: SpoolWriter, record: StoredRecord): void;
+  /**
+   * Remembers an event of the spool, so that it is recognised when it is sent again. Call before `listen`. A record whose
+   * body lies in a side file is remembered only with `crc`, the CRC-32 of that body.
+   */
+  prime(spool: SpoolWriter, record: StoredRecord, crc?: number): void;
   /** Takes the request if its path is one of ingest's; false: nothing was done. */
   handle(request: IncomingMessage, response: ServerResponse): boolean;
   /** Bytes of bodies in memory now. */
@@ -126,7 +131,7 @@ export function limitsOf(given: Partial<IngestLimits> = {}): IngestLimits {
   const maxRecordBytes = given.maxRecordBytes ?? 64 * 1024 ** 2;
   return {
     maxRecordBytes,
-    inlineBytes: 4 * 1024 ** 2,
+    sideFileBytes: 1024 ** 2,
     maxBatchBytes: Math.max(maxRecordBytes, 16 * 1024 ** 2),
     maxBatchEvents: 10_000,
     maxInflightBytes: 256 * 1024 ** 2,

@@ -358,7 +358,7 @@ export const ERRORS = {
     exit: 4,
   },
   spool_full: {
-    message: 'the spool in {directory} is full',
+    message: 'the spool {directory} is full',
     fix: 'Records leave it as soon as storage takes them: check the storage. Or raise the limit of the spool, or free the disk.',
     http: 503,
     exit: 5,
