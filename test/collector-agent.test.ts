@@ -212,6 +212,12 @@ test('inputs and outputs share their id, and sampling keeps or drops both', asyn
     { accepted: kept.length, sent: kept.length, sampled: 200 - kept.length },
   );
   assert.deepEqual([...inputs.errors, ...outputs.errors], []);
+  const { rows } = await agent.get<{ rows: { collection: string; sampled_out: number }[] }>('/v1/ledger');
+  for (const collection of ['model_inputs', 'model_outputs']) {
+    const own = rows.filter((row) => row.collection === collection);
+    const sampledOut = own.reduce((sum, row) => sum + row.sampled_out, 0);
+    assert.equal(sampledOut, 200 - kept.length, `the ledger of ${collection} shows what sampling left out`);
+  }
 });
 
 test('a collection that is off or not there is an error with its own code, from the SDK and from the agent', async () => {
