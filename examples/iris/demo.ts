@@ -83,6 +83,8 @@ async function startUp(): Promise<ChildProcess> {
   const child = spawn(process.execPath, [bin, 'up', '--log-level', 'warn', ...ports], {
     env,
     stdio: ['ignore', 'inherit', 'pipe'],
+    // Ctrl-C reaches only this process, which asks the workspace to stop.
+    detached: true,
   });
   process.once('exit', () => child.kill());
   await new Promise<void>((done, fail) => {

@@ -1,9 +1,11 @@
 /** The main job from the command line, as a newcomer does it, with real processes and files. */
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync, globSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { ENTRY } from '../support/agent.ts';
 import { sendAsSdk } from '../support/raw-client.ts';
 import { cli, startWorkspace, type TestWorkspace } from '../support/workspace.ts';
 
@@ -345,4 +347,27 @@ test('deleting the deployment and the endpoint leaves what was collected', async
   const gone = await workspace.attempt('online-endpoint', 'show', '-n', 'my-endpoint');
   assert.equal(gone.code, 3);
   assert.ok(events('model_inputs').length > 0);
+});
+
+test('Ctrl-C in a terminal, which goes to the whole process group, stops in order', async () => {
+  const child = spawn(
+    process.execPath,
+    [ENTRY, 'up', '--workspace', join(root, 'ctrl-c'), '--port', '0', '--agent-port', '0', '--log-level', 'warn'],
+    { stdio: ['ignore', 'ignore', 'pipe'], detached: true },
+  );
+  let text = '';
+  child.stderr.on('data', (chunk: Buffer) => {
+    text += chunk.toString();
+  });
+  const ended = new Promise<number | null>((done) => {
+    child.once('close', done);
+  });
+  await eventually(
+    () => text,
+    (output) => output.includes('Modeltap is up'),
+  );
+  process.kill(-(child.pid ?? 0), 'SIGINT');
+  assert.equal(await ended, 0, text);
+  const log = readFileSync(join(root, 'ctrl-c/agent/agent.log'), 'utf8');
+  assert.match(log, /stopped, all stored/);
 });

@@ -60,6 +60,8 @@ export async function startAgentProcess(options: AgentProcessOptions): Promise<A
   const launch = (attempt: number) => {
     const child = spawn(process.execPath, [options.entry, 'agent', '-f', options.file], {
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+      // A group of its own: Ctrl-C goes to the workspace, which stops its parts in order. The channel ends it with the workspace.
+      detached: true,
     });
     const started = clock.monotonic();
     state.child = child;
