@@ -1,7 +1,6 @@
 import { resolveSettings, type Settings } from './configuration.ts';
 import { BasicCorrelationContext, type CorrelationContext } from './context.ts';
 import { CollectorError, errorText } from './errors.ts';
-import { toFrame } from './frames.ts';
 import type { CollectorOptions, FlushOptions, FlushResult } from './options.ts';
 import { idText } from './pack.ts';
 import { registry } from './registry.ts';
@@ -65,7 +64,7 @@ export class Collector {
         line.transport.leaveOut(line.stream);
         return used;
       }
-      line.transport.record(line.stream, line.envelope, toFrame(data), used);
+      line.transport.record(line.stream, line.envelope, data, used);
     } catch (error) {
       if (error instanceof CollectorError && error.code === 'queue_full') line.stream.queueFull++;
       this.#fail(error);

@@ -17,7 +17,7 @@ export const TAG = {
   FALSE: 2,
   /** i32 */
   INT: 3,
-  /** f64, always finite */
+  /** f64; NaN and the infinities stand for null */
   DOUBLE: 4,
   /** u8 length, ASCII */
   SHORT: 5,

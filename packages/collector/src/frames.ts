@@ -4,19 +4,20 @@ import { arrowColumns, isArrowTable } from './arrow.ts';
 import { type Columns, describe } from './pack.ts';
 import { isPolarsFrame, polarsColumns } from './polars.ts';
 
-const ROWS = DATA_TYPES.indexOf('js.Array');
+/** The data type of an array of rows, which is packed as it is. */
+export const ROWS_TYPE = DATA_TYPES.indexOf('js.Array');
 
-/** Data as the packer wants it: rows as given, or columns. */
-export type Frame =
-  | { readonly type: number; readonly rows: readonly unknown[] }
-  | { readonly type: number; readonly columns: Columns };
+/** Data that is no array of rows, as the packer wants it. */
+interface Frame {
+  readonly type: number;
+  readonly columns: Columns;
+}
 
 /**
- * Recognises what `collect()` takes, by its shape and without depending on any library. Throws `unsupported_type`,
- * `uneven_columns`.
+ * Recognises what `collect()` takes besides an array of rows, by its shape and without depending on any library. Throws
+ * `unsupported_type`, `uneven_columns`.
  */
 export function toFrame(data: unknown): Frame {
-  if (Array.isArray(data)) return { type: ROWS, rows: data };
   if (typeof data !== 'object' || data === null) throw unsupported(data);
   // A polars frame is a proxy around a plain object.
   if (isPolarsFrame(data)) return { type: typeIndex('nodejs-polars.DataFrame'), columns: polarsColumns(data) };

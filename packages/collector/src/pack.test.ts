@@ -83,6 +83,50 @@ test('what is packed and unpacked is what JSON.stringify gives, for arbitrary ro
   );
 });
 
+test('rows that generated code wrote before may have any other value, key or order', () => {
+  // Generated code is made for the kinds of value it saw first, and for one or for several groups of keys.
+  for (const more of [0, 90]) {
+    const extra = Object.fromEntries(Array.from({ length: more }, (_, index) => [`x${index}`, index / 7]));
+    const usual = { real: 0.5, whole: 1, flag: true, text: 'a', none: null, list: [1], ...extra };
+    const change = fc.oneof(
+      fc.dictionary(fc.constantFrom(...Object.keys(usual)), cell).map((cells) => ({ ...usual, ...cells })),
+      fc.shuffledSubarray(Object.entries(usual)).map((entries) => Object.fromEntries(entries) as object),
+      fc.constant({ ...usual, further: 1 }),
+      fc.constant({ ...usual, toJSON: () => ({ made: 1 }) }),
+      fc.constant(Object.assign(Object.create({ toJSON: () => ({ made: 2 }) }) as object, usual)),
+      fc.constant(Object.assign(Object.create(null) as object, usual)),
+    );
+    const loop = new Loop();
+    for (let i = 0; i < 300; i++) loop.add([usual]);
+    loop.texts();
+    fc.assert(
+      fc.property(fc.array(change, { maxLength: 4 }), (rows) => {
+        loop.add([usual, ...rows, usual]);
+        assert.deepEqual(loop.texts(), [expected([usual, ...rows, usual])]);
+      }),
+    );
+    // Own properties of these are not what they stand for.
+    const map = Object.assign(new Map([['in', 1]]), usual);
+    loop.add([map]);
+    assert.deepEqual(loop.texts(), ['[{"in":1}]']);
+    assert.throws(() => loop.add([Object.assign([], usual)]), { code: 'unsupported_type' });
+  }
+});
+
+test('short texts that come again and again are those that were given', () => {
+  const texts = fc.string({
+    unit: fc.constantFrom('a', 'b', '0', '\u0000', '\u0005', 'é', '€', '\ud800'),
+    maxLength: 14,
+  });
+  const loop = new Loop();
+  fc.assert(
+    fc.property(fc.array(texts, { minLength: 1, maxLength: 40 }), (list) => {
+      loop.add([{ list: [...list, ...list] }]);
+      assert.deepEqual(loop.texts(), [expected([{ list: [...list, ...list] }])]);
+    }),
+  );
+});
+
 test('lone surrogates become U+FFFD wherever they stand', () => {
   fc.assert(
     fc.property(

@@ -2,6 +2,7 @@ import { types } from 'node:util';
 import { BasicCorrelationContext, type CorrelationContext } from './context.ts';
 import { CollectorError } from './errors.ts';
 import { FLAG_HEADERS, FLAG_UUID, RECORD_HEAD, TAG } from './format.ts';
+import { OTHER_ROW } from './row-writer.ts';
 import { EMPTY_SHAPE, type Shape, type ShapeTable } from './shapes.ts';
 import { CHUNK_BYTES, isPlain, jsonForm, type PlainObject, Writer } from './writer.ts';
 
@@ -57,9 +58,8 @@ export class Packer {
     writer.row = 0;
     let pos = writer.start;
     if (pos > writer.soft) pos = writer.room(pos, 0);
-    writer.view.setUint16(pos + 4, envelope, true);
-    writer.bytes[pos + 6] = dataType;
-    writer.bytes[pos + 7] = 0;
+    // Envelope, data type and no flags.
+    writer.view.setUint32(pos + 4, envelope | (dataType << 16), true);
     this.#pos = BasicCorrelationContext.is(context) ? this.#basic(context, pos) : this.#foreign(context, pos);
   }
 
@@ -71,11 +71,7 @@ export class Packer {
     for (let row = 0; row < count; row++) {
       writer.row = row;
       if (pos > writer.soft) pos = writer.room(pos, 0);
-      const value = data[row];
-      pos =
-        typeof value === 'object' && value !== null && isPlain(value)
-          ? this.#plainRow(value as PlainObject, pos)
-          : this.#otherRow(value, pos);
+      pos = this.#row(data[row], pos);
     }
     this.#pos = pos;
   }
@@ -136,7 +132,7 @@ export class Packer {
     if (buffer.byteLength > CHUNK_BYTES) writer.renew();
     // Usually a copy of the right size: the buffer itself stays warm, and waiting chunks hold no unused memory.
     const whole = buffer.byteLength > CHUNK_BYTES && end * 2 > buffer.byteLength;
-    this.#sink(whole ? buffer : buffer.slice(0, end), end, records);
+    this.#sink(whole ? buffer : copyOf(buffer, end), end, records);
   }
 
   #basic(context: BasicCorrelationContext, at: number): number {
@@ -193,15 +189,21 @@ export class Packer {
     return pos + 4;
   }
 
-  /** A plain object: by generated code when it has the keys of the row before, in the same order. */
+  /** By generated code when it is a plain object with the keys of the row before, in the same order. */
+  #row(row: unknown, pos: number): number {
+    if (typeof row !== 'object' || row === null) return this.#otherRow(row, pos);
+    const { write } = this.#shape;
+    const end = write === undefined ? OTHER_ROW : write(row as PlainObject, this.#writer, pos);
+    if (end !== OTHER_ROW) return end;
+    return isPlain(row) ? this.#plainRow(row as PlainObject, pos) : this.#otherRow(row, pos);
+  }
+
   #plainRow(row: PlainObject, pos: number): number {
     const shape = this.#shape;
     if (typeof row['toJSON'] === 'function') return this.#otherRow(row, pos);
     const keys = Object.keys(row);
-    if (!shape.fits(keys)) return this.#newShape(row, keys, pos);
-    const writer = this.#writer;
-    const at = writer.counted(TAG.SHAPED, shape.id, pos);
-    return shape.write === undefined ? this.#values(row, shape.keys, at) : shape.write(row, writer, at);
+    if (!shape.fits(row, keys)) return this.#newShape(row, keys, pos);
+    return this.#values(row, shape.keys, this.#writer.counted(TAG.SHAPED, shape.id, pos));
   }
 
   #newShape(row: PlainObject, keys: readonly string[], pos: number): number {
@@ -232,6 +234,13 @@ export class Packer {
     if (shape === undefined) return this.#writer.entries(plain, keys, pos, 0);
     return this.#values(plain, keys, this.#writer.counted(TAG.SHAPED, shape.id, pos));
   }
+}
+
+/** The first bytes of a buffer. `slice` would fill the copy with zeros before it fills it with the bytes. */
+function copyOf(buffer: ArrayBuffer, end: number): ArrayBuffer {
+  const copy = Buffer.allocUnsafeSlow(end);
+  copy.set(new Uint8Array(buffer, 0, end));
+  return copy.buffer as ArrayBuffer;
 }
 
 /** The id of a context that may not keep to the types; null when it has none. */

@@ -1,7 +1,7 @@
 import type { GivenLimits } from './configuration.ts';
 import type { CorrelationContext } from './context.ts';
 import { CollectorError, type CollectorErrorCode, type CollectorErrorParams } from './errors.ts';
-import type { Frame } from './frames.ts';
+import { ROWS_TYPE, toFrame } from './frames.ts';
 import { Ledger, OUTCOMES, type Outcome, SLOTS } from './ledger.ts';
 import type { FailureLog } from './log.ts';
 import type { FlushResult } from './options.ts';
@@ -137,20 +137,20 @@ export class Transport {
   }
 
   /** Takes a record into the queue. Throws `queue_full`, `nested_collect`, and what is wrong with the data. */
-  record(stream: Stream, envelope: number, frame: Frame, context: CorrelationContext): void {
+  record(stream: Stream, envelope: number, data: unknown, context: CorrelationContext): void {
+    const frame = Array.isArray(data) ? undefined : toFrame(data);
     if (this.#busy) throw new CollectorError('nested_collect');
-    this.#refresh();
-    const { maxQueueBytes, maxQueueItems } = this.#limits;
-    const free = maxQueueBytes - this.#queuedBytes;
-    if (this.#queuedItems >= maxQueueItems || free <= 0) {
-      throw new CollectorError('queue_full', { limit: `${maxQueueItems} records, ${maxQueueBytes} bytes` });
-    }
+    const free = this.#free();
     const packer = this.#packer;
     this.#busy = true;
     try {
-      packer.begin(envelope, frame.type, context, free);
-      if ('rows' in frame) packer.rows(frame.rows);
-      else packer.columns(frame.columns);
+      if (frame === undefined) {
+        packer.begin(envelope, ROWS_TYPE, context, free);
+        packer.rows(data as readonly unknown[]);
+      } else {
+        packer.begin(envelope, frame.type, context, free);
+        packer.columns(frame.columns);
+      }
       this.#queuedBytes += packer.commit();
     } catch (error) {
       packer.abort();
@@ -269,6 +269,20 @@ export class Transport {
 
   #limitMs(timeoutMs: number): number {
     return this.pending > 0 ? timeoutMs : Math.min(timeoutMs, REPORT_WAIT_MS);
+  }
+
+  /** Bytes a record may take now. Throws `queue_full` when no record may. */
+  #free(): number {
+    if (this.#ledger.mayHaveReleased(this.#seenItems)) this.#refresh();
+    const { maxQueueBytes, maxQueueItems } = this.#limits;
+    const isFull = () => this.#queuedItems >= maxQueueItems || this.#queuedBytes >= maxQueueBytes;
+    if (isFull()) {
+      this.#refresh();
+      if (isFull()) {
+        throw new CollectorError('queue_full', { limit: `${maxQueueItems} records, ${maxQueueBytes} bytes` });
+      }
+    }
+    return maxQueueBytes - this.#queuedBytes;
   }
 
   /** Takes what the sending thread has released off the queue. */

@@ -104,7 +104,7 @@ export class ChunkReader {
       case TAG.INT:
         return out.ascii(String(this.#view.getInt32(this.#skip(4), true)));
       case TAG.DOUBLE:
-        return out.ascii(String(this.#view.getFloat64(this.#skip(8), true)));
+        return this.#double(out);
       case TAG.BIGINT:
         return out.ascii(String(this.#view.getBigInt64(this.#skip(8), true)));
       case TAG.SHORT:
@@ -124,6 +124,11 @@ export class ChunkReader {
       default:
         throw new CollectorError('internal', { detail: `unknown tag ${tag} at ${this.#pos - 1}` });
     }
+  }
+
+  #double(out: JsonBuffer): void {
+    const value = this.#view.getFloat64(this.#skip(8), true);
+    out.ascii(value - value === 0 ? String(value) : 'null');
   }
 
   #shaped(out: JsonBuffer): void {

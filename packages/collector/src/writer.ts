@@ -9,6 +9,16 @@ export const SLACK = 1024;
 /** Strings up to this length are copied by a loop; a call into native code costs more than it saves. */
 const SHORT_CHARS = 40;
 
+/**
+ * Strings up to this length are remembered with their bytes, because categories and labels repeat and comparing is
+ * cheaper than copying unit by unit. V8 makes slices and concatenations this short as strings of their own, so the memo
+ * never keeps a larger text alive.
+ */
+const MEMO_CHARS = 12;
+const MEMO_WORDS = MEMO_CHARS / 4;
+/** A power of two. */
+const MEMO_SLOTS = 128;
+
 /** An object whose keys are read by name. */
 export type PlainObject = Record<string, unknown>;
 
@@ -30,6 +40,8 @@ export class Writer {
   row = 0;
   readonly #release: (committed: ArrayBuffer) => void;
   readonly #stack: object[] = [];
+  readonly #memoTexts: string[] = Array.from({ length: MEMO_SLOTS }, () => '');
+  readonly #memoWords = new Int32Array(MEMO_SLOTS * MEMO_WORDS);
 
   /** `release` is given a copy of the committed bytes when their place is needed. */
   constructor(release: (committed: ArrayBuffer) => void) {
@@ -84,9 +96,10 @@ export class Writer {
 
   /** A number; NaN and the infinities become null. Needs the slack. */
   number(value: number, pos: number): number {
-    if ((value | 0) === value) {
+    const whole = value | 0;
+    if (whole === value) {
       this.bytes[pos] = TAG.INT;
-      this.view.setInt32(pos + 1, value, true);
+      this.view.setInt32(pos + 1, whole, true);
       return pos + 5;
     }
     if (value - value !== 0) return this.tag(TAG.NULL, pos);
@@ -99,18 +112,13 @@ export class Writer {
   string(text: string, at: number): number {
     const length = text.length;
     if (length > SHORT_CHARS) return this.#long(text, at);
-    let pos = at > this.soft ? this.room(at, 0) : at;
-    const from = pos;
-    const bytes = this.bytes;
-    bytes[pos] = TAG.SHORT;
-    bytes[pos + 1] = length;
-    pos += 2;
-    for (let i = 0; i < length; i++) {
-      const unit = text.charCodeAt(i);
-      if (unit > 0x7f) return this.#long(text, from);
-      bytes[pos++] = unit;
-    }
-    return pos;
+    const pos = at > this.soft ? this.room(at, 0) : at;
+    const slot = length > MEMO_CHARS || length === 0 ? -1 : memoSlot(text);
+    if (slot >= 0 && this.#memoTexts[slot] === text) return this.#repeated(slot, length, pos);
+    const end = this.#ascii(text, pos);
+    if (end < 0) return this.#long(text, pos);
+    if (slot >= 0) this.#remember(slot, text, pos + 2);
+    return end;
   }
 
   /** Any value; `depth` is 0 for a cell of a row. */
@@ -147,6 +155,41 @@ export class Writer {
     this.bytes = Buffer.from(buffer);
     this.view = new DataView(buffer);
     this.soft = buffer.byteLength - SLACK;
+  }
+
+  /** A short ASCII string; -1 when it is not ASCII. */
+  #ascii(text: string, at: number): number {
+    const length = text.length;
+    const bytes = this.bytes;
+    bytes[at] = TAG.SHORT;
+    bytes[at + 1] = length;
+    let pos = at + 2;
+    for (let i = 0; i < length; i++) {
+      const unit = text.charCodeAt(i);
+      if (unit > 0x7f) return -1;
+      bytes[pos++] = unit;
+    }
+    return pos;
+  }
+
+  /** A string of the memo: three words in place of a loop. What they hold behind the end is written over. */
+  #repeated(slot: number, length: number, pos: number): number {
+    const view = this.view;
+    const words = this.#memoWords;
+    const from = slot * MEMO_WORDS;
+    view.setUint16(pos, TAG.SHORT | (length << 8), true);
+    view.setInt32(pos + 2, words[from] as number, true);
+    view.setInt32(pos + 6, words[from + 1] as number, true);
+    view.setInt32(pos + 10, words[from + 2] as number, true);
+    return pos + 2 + length;
+  }
+
+  /** Puts a text whose bytes begin at `from` into the memo. */
+  #remember(slot: number, text: string, from: number): void {
+    this.#memoTexts[slot] = text;
+    for (let i = 0; i < MEMO_WORDS; i++) {
+      this.#memoWords[slot * MEMO_WORDS + i] = this.view.getInt32(from + 4 * i, true);
+    }
   }
 
   #long(text: string, at: number): number {
@@ -199,6 +242,12 @@ export class Writer {
     const code = this.#stack.indexOf(value) > 0 ? 'cyclic_value' : 'nested_too_deep';
     throw new CollectorError(code, { row: this.row, limit: MAX_DEPTH });
   }
+}
+
+/** Where the memo would hold a text: categories of a column differ at their ends, columns in length and beginning. */
+function memoSlot(text: string): number {
+  const last = text.length - 1;
+  return (text.charCodeAt(0) * 5 + text.charCodeAt(last) + last) & (MEMO_SLOTS - 1);
 }
 
 /** A value that is the text of a JSON number, for numbers a JavaScript number cannot hold. */
