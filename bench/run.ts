@@ -33,6 +33,8 @@ if (values.help || unknown.length > 0) {
 /** In CI: what is steady enough on a shared machine to stop a change, in short rounds, with room for its noise. */
 const IN_CI = ['collect', 'envelope', 'spool', 'ingest', 'hol'];
 const slack = values.ci ? 1.4 : 1;
+/** Shown in CI and not judged there: a ratio of two servers moves with the machine's cost of a disk write. */
+const SHOWN = new Set(values.ci ? ['ingest'] : []);
 if (values.ci) {
   process.env.BENCH_ROUNDS ??= '3';
   process.env.BENCH_SECONDS ??= '0.7';
@@ -64,6 +66,7 @@ for (const name of names) {
   if (bench === undefined) continue;
   let rows = await bench.run();
   print(name, rows);
+  if (SHOWN.has(name)) continue;
   for (let again = 0; again < (values.ci ? 2 : 1) && !rows.every(passes); again += 1) {
     console.log(`        ${name}: beyond a floor, once more`);
     const next = await bench.run();
