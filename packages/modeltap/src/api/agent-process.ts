@@ -51,44 +51,8 @@ export async function startAgentProcess(options: AgentProcessOptions): Promise<A
   const clock = options.clock ?? systemClock;
   const url = `http://${options.host.includes(':') ? `[${options.host}]` : options.host}:${options.port}`;
   const log = await openLog(options.logFile);
-  const state: { child: ChildProcess | undefined; restarts: number; stopping: boolean; lastText: string } = {
-    child: undefined,
-    restarts: 0,
-    stopping: false,
-    lastText: '',
-  };
-  const launch = (attempt: number) => {
-    const child = spawn(process.execPath, [options.entry, 'agent', '-f', options.file], {
-      stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
-      // A group of its own: Ctrl-C goes to the workspace, which stops its parts in order. The channel ends it with the workspace.
-      detached: true,
-    });
-    const started = clock.monotonic();
-    state.child = child;
-    const keep = (chunk: Buffer) => {
-      log.write(chunk);
-      state.lastText = (state.lastText + chunk.toString()).slice(-4_000);
-    };
-    child.stdout?.on('data', keep);
-    child.stderr?.on('data', keep);
-    child.on('error', (error) => options.logger.error({ error: errorText(error) }, 'the agent cannot be started'));
-    child.on('close', (code, signal) => {
-      state.child = undefined;
-      if (state.stopping) return;
-      const next = clock.monotonic() - started > 30_000 ? 0 : attempt + 1;
-      const delayMs = backoffMs(next, { minMs: 100, maxMs: 5_000 });
-      options.logger.error(
-        { code, signal, delayMs: Math.round(delayMs), log: options.logFile },
-        'the agent ended, starting it again',
-      );
-      void clock.sleep(delayMs, { unref: true }).then(() => {
-        if (state.stopping) return;
-        state.restarts += 1;
-        launch(next);
-      });
-    });
-  };
-  launch(0);
+  const state: Running = { child: undefined, restarts: 0, stopping: false, lastText: '' };
+  launch({ options, clock, log, state }, 0);
   try {
     await untilReady(url, clock, () => state.child === undefined);
   } catch (cause) {
@@ -118,6 +82,56 @@ export async function startAgentProcess(options: AgentProcessOptions): Promise<A
       await new Promise<void>((resolve) => log.end(() => resolve()));
     },
   };
+}
+
+/** What is known of the process now. */
+interface Running {
+  child: ChildProcess | undefined;
+  restarts: number;
+  stopping: boolean;
+  /** The end of what it wrote. */
+  lastText: string;
+}
+
+interface LaunchParts {
+  readonly options: AgentProcessOptions;
+  readonly clock: Clock;
+  readonly log: WriteStream;
+  readonly state: Running;
+}
+
+/** Starts the process, and again with backoff whenever it ends unasked. */
+function launch(parts: LaunchParts, attempt: number): void {
+  const { options, clock, log, state } = parts;
+  const child = spawn(process.execPath, [options.entry, 'agent', '-f', options.file], {
+    stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+    // A group of its own: Ctrl-C goes to the workspace, which stops its parts in order. The channel ends it with the workspace.
+    detached: true,
+  });
+  const started = clock.monotonic();
+  state.child = child;
+  const keep = (chunk: Buffer) => {
+    log.write(chunk);
+    state.lastText = (state.lastText + chunk.toString()).slice(-4_000);
+  };
+  child.stdout?.on('data', keep);
+  child.stderr?.on('data', keep);
+  child.on('error', (error) => options.logger.error({ error: errorText(error) }, 'the agent cannot be started'));
+  child.on('close', (code, signal) => {
+    state.child = undefined;
+    if (state.stopping) return;
+    const next = clock.monotonic() - started > 30_000 ? 0 : attempt + 1;
+    const delayMs = backoffMs(next, { minMs: 100, maxMs: 5_000 });
+    options.logger.error(
+      { code, signal, delayMs: Math.round(delayMs), log: options.logFile },
+      'the agent ended, starting it again',
+    );
+    void clock.sleep(delayMs, { unref: true }).then(() => {
+      if (state.stopping) return;
+      state.restarts += 1;
+      launch(parts, next);
+    });
+  });
 }
 
 async function openLog(file: string): Promise<WriteStream> {
