@@ -97,7 +97,7 @@ export class Workspace {
     this.#parts = parts;
     this.#router = createEndpointRouter({
       endpoint: (name) => this.#routes.get(name),
-      acquire: (endpoint, deployment, avoid) => parts.deployments.acquire(endpoint, deployment, avoid as never),
+      acquire: (endpoint, deployment, avoid) => parts.deployments.acquire(endpoint, deployment, avoid),
       logger: parts.logger,
     });
     this.scoring = (request, response) => this.#router.serve(request, response);

@@ -87,17 +87,7 @@ export async function openSpool(options: SpoolOptions, effects: SpoolEffects = r
  */
 export async function* scanSpool(directory: string): AsyncGenerator<SpoolFrame> {
   const { released, end } = await surveySpool(directory);
-  const reader = await openSpoolReader(directory);
-  try {
-    for (let position = released; position < end; ) {
-      const { frames, next } = await reader.read(position, end, MiB);
-      yield* frames;
-      if (next <= position) return;
-      position = next;
-    }
-  } finally {
-    await reader.close();
-  }
+  yield* framesBetween(directory, released, end);
 }
 
 /**
@@ -106,9 +96,13 @@ export async function* scanSpool(directory: string): AsyncGenerator<SpoolFrame> 
  */
 export async function* scanKept(directory: string, end: number): AsyncGenerator<SpoolFrame> {
   const [oldest] = await listSegments(directory);
+  yield* framesBetween(directory, oldest?.base ?? end, end);
+}
+
+async function* framesBetween(directory: string, from: number, end: number): AsyncGenerator<SpoolFrame> {
   const reader = await openSpoolReader(directory);
   try {
-    for (let position = oldest?.base ?? end; position < end; ) {
+    for (let position = from; position < end; ) {
       const { frames, next } = await reader.read(position, end, MiB);
       yield* frames;
       if (next <= position) return;
