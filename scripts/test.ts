@@ -1,5 +1,5 @@
 /**
- * Runs the project's test suites and counts them: `node scripts/test.ts unit|polars|crash|e2e`.
+ * Runs the project's test suites and counts them: `node scripts/test.ts unit|polars|crash|e2e|python`.
  * Prints what each suite prints, and last a line `<name>: N passed, N failed, N skipped` over all of them.
  */
 import { spawn } from 'node:child_process';
@@ -43,7 +43,7 @@ async function node20(): Promise<string | undefined> {
 }
 
 async function suites(): Promise<{ list: Suite[]; notes: string[] }> {
-  if (name === 'crash' || name === 'e2e') {
+  if (name === 'crash' || name === 'e2e' || name === 'python') {
     return {
       list: [{ title: name, node: process.execPath, files: globSync(`test/${name}/*.test.ts`), serial: true }],
       notes: [],

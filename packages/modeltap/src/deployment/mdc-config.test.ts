@@ -15,6 +15,8 @@ const base: DataCollectorConfig = {
 
 test('the file for SDKs has lower-case names, real booleans, a percentage and no runMode', () => {
   assert.deepEqual(JSON.parse(mdcConfigFile(base)), {
+    enabled: true,
+    sources: { custom: { enabled: true } },
     collections: {
       model_inputs: { enabled: true, sampleRatePercentage: 100 },
       model_outputs: { enabled: false, sampleRatePercentage: 100 },
@@ -29,4 +31,10 @@ test('captured headers are named, and a sampling rate has no crumbs of binary ar
   };
   assert.equal(file.collections.model_inputs?.sampleRatePercentage, 7);
   assert.deepEqual(file.captureHeaders, ['x-tenant']);
+});
+
+test('the switches of the first SDK are off when no custom collection is on', () => {
+  const off = mdcConfigFile({ ...base, collections: { model_inputs: collection(false), request: collection(true) } });
+  const { enabled, sources } = JSON.parse(off) as { enabled: boolean; sources: unknown };
+  assert.deepEqual({ enabled, sources }, { enabled: false, sources: { custom: { enabled: false } } });
 });
