@@ -15,10 +15,11 @@ const BENCHES: Readonly<Record<string, () => Promise<{ run(): Promise<BenchRow[]
   delivery: () => import('./delivery.ts'),
   upload: () => import('./upload.ts'),
   scoring: () => import('./scoring.ts'),
+  python: () => import('./python-scoring.ts'),
   soak: () => import('./soak.ts'),
 };
-/** Only when named: half an hour is too long for every run. */
-const ON_REQUEST = new Set(['soak']);
+/** Only when named: half an hour is too long for every run, and Python is not on every machine. */
+const ON_REQUEST = new Set(['soak', 'python']);
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
