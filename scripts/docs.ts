@@ -7,7 +7,8 @@ import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { ERRORS as SDK_ERRORS } from '../packages/collector/src/errors.ts';
 import { createProgram } from '../packages/modeltap/src/cli/main.ts';
-import { ERRORS, type ErrorRow } from '../packages/modeltap/src/kit/error-codes.ts';
+import { ERRORS } from '../packages/modeltap/src/kit/error-codes.ts';
+import type { ErrorRow } from '../packages/modeltap/src/kit/error-row.ts';
 
 const root = resolve(import.meta.dirname, '..');
 

@@ -15,6 +15,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   config: ['kit', 'record'],
   storage: ['kit', 'record'],
   spool: ['kit'],
+  payload: ['kit', 'record'],
   catalog: ['kit', 'config', 'storage'],
   ingest: ['kit', 'record', 'spool'],
   endpoint: ['kit', 'catalog'],

@@ -23,7 +23,7 @@ function stated(rows: string): [count: number, accuracy: string] {
 describe('the committed iris model', () => {
   let model: Model;
   before(async () => {
-    model = await loadModel(`${here}model`);
+    model = await loadModel(here);
   });
 
   async function accuracy(rows: readonly Flower[]): Promise<number> {
@@ -68,9 +68,8 @@ describe('the committed iris model', () => {
     assert.deepEqual(Object.values(answer), [[], [], [], []]);
   });
 
-  it('is found below the folder name that Azure ML keeps', async () => {
-    const { species } = await predict(await loadModel(here), toColumns(flowers.slice(0, 1)));
-    assert.deepEqual(species, ['setosa']);
+  it('is looked for under the name of its folder, as Azure ML keeps it', async () => {
+    await assert.rejects(loadModel(`${here}model`), /ENOENT.*model\/model\/iris\.onnx/);
   });
 });
 

@@ -1,4 +1,3 @@
-import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { env, InferenceSession, Tensor } from 'onnxruntime-web/wasm';
@@ -29,13 +28,12 @@ export class FlowersError extends Error {
 }
 
 /**
- * Loads `iris.onnx` from the folder a deployment gives in `AZUREML_MODEL_DIR`. Azure ML keeps the name of the
- * registered folder below it, so the file is looked for in the folder itself and then in `model/`. Rejects when neither has it.
+ * Loads `model/iris.onnx` from the folder a deployment gives in `AZUREML_MODEL_DIR`: it holds what `model.path` names under
+ * its own name, here the folder `model`. Rejects when it is not there.
  */
 export async function loadModel(directory: string): Promise<Model> {
-  const direct = join(directory, 'iris.onnx');
-  const file = existsSync(direct) ? direct : join(directory, 'model', 'iris.onnx');
-  return InferenceSession.create(await readFile(file), { executionProviders: ['wasm'] });
+  const bytes = await readFile(join(directory, 'model', 'iris.onnx'));
+  return InferenceSession.create(bytes, { executionProviders: ['wasm'] });
 }
 
 /** Takes what a caller sent for flowers. Columns the model does not know stay. Throws `FlowersError`. */

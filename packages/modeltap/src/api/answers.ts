@@ -27,6 +27,15 @@ export interface GivenDeployment extends GivenFile {
   readonly all_traffic: boolean;
 }
 
+/** A model or an environment: from a file, from values given beside it, or both. */
+export interface GivenAsset {
+  /** Absolute path: relative paths inside begin at its folder. */
+  readonly file?: string | undefined;
+  readonly text?: string | undefined;
+  /** Win over the keys of the text; paths among them should be absolute. */
+  readonly overrides: Readonly<Record<string, string | undefined>>;
+}
+
 /** An answer with what the user should know about the file it came from. */
 export interface Answered<T> {
   readonly value: T;

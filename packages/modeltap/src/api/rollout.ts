@@ -2,11 +2,15 @@ import { join } from 'node:path';
 import type { Catalog } from '../catalog/catalog.ts';
 import type { DeploymentEntry } from '../catalog/entries.ts';
 import { publicDeployment, type PublicObject } from '../catalog/public.ts';
-import { DEFAULT_WORKSPACE, parseDatastoreUri } from '../config/azureml-uri.ts';
+import { DEFAULT_WORKSPACE, formatAssetReference, parseDatastoreUri } from '../config/azureml-uri.ts';
 import { parseDeployment } from '../config/load.ts';
 import type { DataCollectorConfig, DeploymentConfig } from '../config/types.ts';
 import type { Deployments } from '../deployment/deployment-set.ts';
+import { createEnvironments, type Environments } from '../deployment/environments/environments.ts';
+import { pruneEnvironments } from '../deployment/environments/prune.ts';
+import { needsPython } from '../deployment/launcher.ts';
 import { mdcConfigFile } from '../deployment/mdc-config.ts';
+import type { PythonEnvironment } from '../deployment/process-spec.ts';
 import { systemClock } from '../kit/clock.ts';
 import { errorText, ModeltapError, toErrorBody, toModeltapError, type ErrorBody } from '../kit/errors.ts';
 import type { Logger } from '../kit/logger.ts';
@@ -14,6 +18,7 @@ import { sourceOf } from '../record/source.ts';
 import { agentFile, collects, mergedCollector } from './agent-file.ts';
 import { type AgentProcess, replaceFile } from './agent-process.ts';
 import { type Answered, type GivenDeployment, texts } from './answers.ts';
+import { environmentOf } from './environment.ts';
 import { modelDirectory } from './model.ts';
 import { anyFreePort, portIsFree } from './ports.ts';
 
@@ -28,12 +33,30 @@ export interface RolloutOptions {
   readonly catalog: Catalog;
   readonly deployments: Deployments;
   readonly logger: Logger;
+  /** Default: built below `environments` of the directory. */
+  readonly environments?: Environments;
+}
+
+/** A change of a deployment that goes on. */
+interface Change {
+  readonly abort: AbortController;
+  /** What it is doing, for people. */
+  detail: string;
+  /** Never rejects. */
+  done: Promise<void>;
+}
+
+/** The Python environment a deployment was prepared with, as the API shows it. */
+interface PreparedView {
+  readonly hash: string;
+  readonly warnings: readonly string[];
+  readonly python: PublicObject;
 }
 
 /**
  * Brings deployments from YAML to instances that serve: collector port, data assets, the agent's settings, the SDK's
- * settings file, instances, traffic, in this order, so that the first request is collected already. One change of a
- * deployment at a time; what fails leaves the version before it serving and in the catalog.
+ * settings file, the Python environment, instances, traffic, in this order, so that the first request is collected
+ * already. One change of a deployment at a time; what fails leaves the version before it serving and in the catalog.
  */
 export class Rollout {
   readonly #options: RolloutOptions;
@@ -44,11 +67,17 @@ export class Rollout {
   /** Collections of a version that is being replaced, or comes. */
   readonly #overlap = new Map<string, DataCollectorConfig>();
   readonly #busy = new Set<string>();
+  readonly #changes = new Map<string, Change>();
+  readonly #prepared = new Map<string, PreparedView>();
+  readonly #environments: Environments;
   readonly #over = new AbortController();
   #reloads: Promise<unknown> = Promise.resolve();
 
   constructor(options: RolloutOptions) {
     this.#options = options;
+    const { directory, logger } = options;
+    this.#environments =
+      options.environments ?? createEnvironments({ directory: join(directory, 'environments'), logger });
   }
 
   useAgent(agent: AgentProcess): void {
@@ -60,9 +89,10 @@ export class Rollout {
     this.#changed = listener;
   }
 
-  /** Nothing more is begun. */
-  close(): void {
+  /** Nothing more is begun; environments that are being built are given up. Resolves when all changes have ended. */
+  async close(): Promise<void> {
     this.#over.abort();
+    await Promise.all([...this.#changes.values()].map(({ done }) => done));
   }
 
   /** Gives another collector port to deployments whose port somebody else has taken meanwhile. */
@@ -112,12 +142,12 @@ export class Rollout {
     const { catalog } = this.#options;
     const overrides = { name: given.name, endpoint_name: given.endpoint_name };
     const loaded = parseDeployment(given.text, { file: given.file, overrides });
-    const config = loaded.value;
-    const key = keyOf(config);
+    const key = keyOf(loaded.value);
     if (this.#busy.has(key)) throw new ModeltapError('deployment_busy', { deployment: key });
     this.#busy.add(key);
     try {
-      await catalog.endpoints.get(config.endpointName);
+      await catalog.endpoints.get(loaded.value.endpointName);
+      const config = await this.#pin(loaded.value);
       const known = await catalog.deployments.find(config.endpointName, config.name);
       if (verb === 'create' && known !== undefined && known.provisioningState !== 'Failed') {
         throw new ModeltapError('already_exists', { kind: 'deployment', name: key, command: 'online-deployment' });
@@ -126,11 +156,12 @@ export class Rollout {
         throw new ModeltapError('not_found', { kind: 'deployment', name: key, command: 'online-deployment' });
       }
       await this.#checkDatastores(config);
-      await modelDirectory(config.model);
+      await modelDirectory(config.model, catalog);
       await this.#registerAssets(config);
       const entry = await this.#begin(config, given.text, known);
       this.#failures.delete(key);
-      void this.#finish(config, given).finally(() => this.#busy.delete(key));
+      this.#prepared.delete(key);
+      this.#track(config, (change) => this.#finish(config, given, change));
       return { value: this.view(entry), warnings: texts(loaded.warnings) };
     } catch (error) {
       this.#busy.delete(key);
@@ -141,34 +172,42 @@ export class Rollout {
   /** Starts what the catalog has. A deployment that does not start is `Failed`; the others go on. */
   async resume(): Promise<void> {
     for (const { config } of await this.#options.catalog.deployments.list()) {
-      const key = keyOf(config);
-      this.#busy.add(key);
-      void this.#run(config)
-        .then(
-          () => this.#settle(config, 'Succeeded'),
-          (error: unknown) => this.#failed(config, error),
-        )
-        .finally(() => this.#busy.delete(key));
+      this.#busy.add(keyOf(config));
+      this.#track(config, (change) =>
+        this.#run(config, change)
+          .then(() => this.#settle(config, 'Succeeded'))
+          .catch((error: unknown) => this.#failed(config, error, change)),
+      );
     }
+    void this.#prune();
     await this.#changed();
   }
 
-  /** Stops and forgets a deployment, takes it out of the traffic. Throws `not_found`, `deployment_busy`. */
+  /**
+   * Stops and forgets a deployment, takes it out of the traffic. A change of it that goes on is given up. Throws
+   * `not_found`, `deployment_busy`.
+   */
   async remove(endpointName: string, name: string): Promise<void> {
     const { catalog, deployments } = this.#options;
     const key = `${endpointName}/${name}`;
     const { config } = await catalog.deployments.get(endpointName, name);
-    if (this.#busy.has(key)) throw new ModeltapError('deployment_busy', { deployment: key });
+    const change = this.#changes.get(key);
+    if (change === undefined ? this.#busy.has(key) : change.abort.signal.aborted) {
+      throw new ModeltapError('deployment_busy', { deployment: key });
+    }
     this.#busy.add(key);
+    change?.abort.abort();
     try {
-      const endpoint = await catalog.endpoints.get(endpointName);
-      const { [name]: _gone, ...traffic } = endpoint.config.traffic;
-      await catalog.endpoints.update(endpointName, { config: { ...endpoint.config, traffic } });
-      await catalog.deployments.update(config, { provisioningState: 'Deleting' });
-      await this.#changed();
+      await this.#takeOut(config);
       await deployments.remove(endpointName, name);
+      if (change !== undefined) {
+        await change.done;
+        this.#busy.add(key);
+        await this.#takeOut(config);
+      }
       await catalog.deployments.delete(endpointName, name);
       this.#failures.delete(key);
+      this.#prepared.delete(key);
       await this.reloadAgent();
       await this.#changed();
     } finally {
@@ -181,12 +220,17 @@ export class Rollout {
     const { config } = entry;
     const status = this.#options.deployments.status(config.endpointName, config.name);
     const error = this.#failures.get(keyOf(config));
+    const change = this.#changes.get(keyOf(config));
+    const prepared = this.#prepared.get(keyOf(config));
     return {
       ...publicDeployment(entry),
       collector_port: entry.collectorPort,
       state: status?.state,
       instances: status?.instances ?? [],
       log_directory: status?.logDirectory,
+      ...(change === undefined ? {} : { provisioning_detail: change.detail }),
+      ...(prepared === undefined ? {} : { python: prepared.python }),
+      ...(prepared === undefined || prepared.warnings.length === 0 ? {} : { provisioning_warnings: prepared.warnings }),
       ...(error === undefined ? {} : { provisioning_error: error }),
     };
   }
@@ -211,35 +255,53 @@ export class Rollout {
     return entry;
   }
 
-  /** Everything after the answer. Never rejects: what goes wrong is the deployment's state. */
-  async #finish(config: DeploymentConfig, given: GivenDeployment): Promise<void> {
-    const { catalog, logger } = this.#options;
+  /** Keeps a change where `view` and `remove` find it while it goes on. `work` does not reject. */
+  #track(config: DeploymentConfig, work: (change: Change) => Promise<void>): void {
+    const key = keyOf(config);
+    const change = { abort: new AbortController(), detail: 'beginning', done: Promise.resolve() };
+    this.#changes.set(key, change);
+    change.done = work(change)
+      .catch((cause: unknown) => {
+        this.#options.logger.error(
+          { deployment: key, error: errorText(cause) },
+          'the state of a deployment could not be kept',
+        );
+      })
+      .finally(() => {
+        this.#changes.delete(key);
+        this.#busy.delete(key);
+      });
+  }
+
+  /** Everything after the answer: what goes wrong is the deployment's state. */
+  async #finish(config: DeploymentConfig, given: GivenDeployment, change: Change): Promise<void> {
+    const { catalog } = this.#options;
     try {
-      await this.#run(config);
+      await this.#run(config, change);
       await catalog.deployments.update(config, { config, sourceYaml: given.text });
       if (given.all_traffic) await this.#allTraffic(config);
       await this.#settle(config, 'Succeeded');
     } catch (error) {
-      await this.#failed(config, error).catch((cause: unknown) => {
-        logger.error(
-          { deployment: keyOf(config), error: errorText(cause) },
-          'the state of a deployment could not be kept',
-        );
-      });
+      await this.#failed(config, error, change);
+    } finally {
+      this.#endOverlap(config);
     }
-    this.#endOverlap(config);
   }
 
-  async #run(config: DeploymentConfig): Promise<void> {
+  async #run(config: DeploymentConfig, change: Change): Promise<void> {
     const { directory, host, deployments, catalog } = this.#options;
     const folder = join(directory, 'deployments', config.endpointName, config.name);
     const mdcFile = join(folder, 'mdc-config.json');
     await replaceFile(mdcFile, mdcConfigFile(config.dataCollector ?? NO_COLLECTION));
     const entry = await catalog.deployments.get(config.endpointName, config.name);
-    const model = await modelDirectory(config.model);
+    const model = await modelDirectory(config.model, catalog);
+    const python = await this.#prepare(config, change);
+    this.#refuseGivenUp(config, change);
+    change.detail = `starting ${config.instanceCount} instance(s)`;
     await deployments.apply({
       config,
       ...(model === undefined ? {} : { modelDirectory: model }),
+      ...(python === undefined ? {} : { python }),
       logDirectory: join(folder, 'logs'),
       environment: {
         AZUREML_MDC_CONFIG_PATH: mdcFile,
@@ -249,14 +311,60 @@ export class Rollout {
     });
   }
 
+  /** Builds the Python environment, or finds the one built before; undefined for a deployment that needs none. */
+  async #prepare(config: DeploymentConfig, change: Change): Promise<PythonEnvironment | undefined> {
+    if (!needsPython(config)) return undefined;
+    const { catalog, logger } = this.#options;
+    const environment = await environmentOf(config.environment, catalog);
+    change.detail = 'preparing the Python environment';
+    try {
+      const prepared = await this.#environments.prepare(environment, {
+        signal: AbortSignal.any([this.#over.signal, change.abort.signal]),
+        onProgress: (text: string) => {
+          change.detail = `preparing the Python environment: ${text}`;
+        },
+      });
+      const { hash, warnings, directory, python, pythonVersion, logPath } = prepared;
+      for (const warning of warnings) logger.warn({ deployment: keyOf(config) }, warning);
+      this.#prepared.set(keyOf(config), {
+        hash,
+        warnings,
+        python: { version: pythonVersion, environment_directory: directory, build_log: logPath },
+      });
+      return { directory, python };
+    } catch (error) {
+      this.#refuseGivenUp(config, change);
+      throw error;
+    }
+  }
+
+  /** Once all deployments have theirs, environments that nobody has used for long go. Never rejects. */
+  async #prune(): Promise<void> {
+    const { directory, logger } = this.#options;
+    await Promise.all([...this.#changes.values()].map(({ done }) => done));
+    if (this.#over.signal.aborted) return;
+    const kept = [...this.#prepared.values()].map(({ hash }) => hash);
+    await pruneEnvironments(join(directory, 'environments'), kept).then(
+      (removed) => {
+        if (removed.length > 0) logger.info({ environments: removed }, 'removed unused Python environments');
+      },
+      (error: unknown) => logger.warn({ error: errorText(error) }, 'unused Python environments could not be removed'),
+    );
+  }
+
+  #refuseGivenUp({ endpointName: endpoint, name: deployment }: DeploymentConfig, change: Change): void {
+    if (!change.abort.signal.aborted && !this.#over.signal.aborted) return;
+    throw new ModeltapError('deployment_stopped', { endpoint, deployment });
+  }
+
   async #settle(config: DeploymentConfig, provisioningState: 'Succeeded' | 'Failed'): Promise<void> {
     if (this.#over.signal.aborted) return;
     await this.#options.catalog.deployments.update(config, { provisioningState });
     await this.#changed();
   }
 
-  async #failed(config: DeploymentConfig, error: unknown): Promise<void> {
-    if (this.#over.signal.aborted) return;
+  async #failed(config: DeploymentConfig, error: unknown, change: Change): Promise<void> {
+    if (this.#over.signal.aborted || change.abort.signal.aborted) return;
     const known = toModeltapError(error);
     this.#failures.set(keyOf(config), toErrorBody(known).error);
     this.#options.logger.error(
@@ -264,6 +372,16 @@ export class Rollout {
       'a deployment failed',
     );
     await this.#settle(config, 'Failed');
+  }
+
+  /** No traffic goes to a deployment any more. */
+  async #takeOut(config: DeploymentConfig): Promise<void> {
+    const { catalog } = this.#options;
+    const endpoint = await catalog.endpoints.get(config.endpointName);
+    const { [config.name]: _gone, ...traffic } = endpoint.config.traffic;
+    await catalog.endpoints.update(config.endpointName, { config: { ...endpoint.config, traffic } });
+    await catalog.deployments.update(config, { provisioningState: 'Deleting' });
+    await this.#changed();
   }
 
   async #allTraffic(config: DeploymentConfig): Promise<void> {
@@ -292,6 +410,22 @@ export class Rollout {
     const { catalog, agentPort, host } = this.#options;
     const taken = (await catalog.deployments.list()).map((entry) => entry.collectorPort ?? 0);
     return anyFreePort(host, new Set([agentPort, ...taken]));
+  }
+
+  /** Puts the version in place of `@latest`: a deployment keeps what it was made with until it is changed. */
+  async #pin(config: DeploymentConfig): Promise<DeploymentConfig> {
+    const { models, environments } = this.#options.catalog;
+    const { model, environment } = config;
+    const pinned: { -readonly [K in 'model' | 'environment']?: DeploymentConfig[K] } = {};
+    if (model !== undefined && 'reference' in model) {
+      const { name, version } = await models.resolve(model.reference);
+      pinned.model = { reference: formatAssetReference({ name, version }) };
+    }
+    if (environment !== undefined && 'reference' in environment && needsPython(config)) {
+      const { name = '', version = '' } = (await environments.resolve(environment.reference)).config;
+      pinned.environment = { reference: formatAssetReference({ name, version }) };
+    }
+    return { ...config, ...pinned };
   }
 
   async #checkDatastores(config: DeploymentConfig): Promise<void> {

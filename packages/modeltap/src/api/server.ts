@@ -7,6 +7,7 @@ import { ModeltapError, systemCode, toErrorBody, toModeltapError } from '../kit/
 import type { Logger } from '../kit/logger.ts';
 import { isLoopbackHostHeader, requireLoopback } from '../kit/loopback.ts';
 import type { ScoringRoute } from './answers.ts';
+import { assetRoutes } from './asset-routes.ts';
 import type { Workspace } from './workspace.ts';
 
 /** What the server serves, and where. */
@@ -62,6 +63,8 @@ export async function startApi(options: ApiOptions): Promise<Api> {
   endpointRoutes(app, options.workspace);
   deploymentRoutes(app, options.workspace);
   dataRoutes(app, options.workspace);
+  assetRoutes(app, '/api/v1/models', options.workspace.models, 202);
+  assetRoutes(app, '/api/v1/environments', options.workspace.environments, 201);
   try {
     await app.listen({ host: options.host, port: options.port });
   } catch (cause) {

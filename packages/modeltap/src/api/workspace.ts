@@ -8,6 +8,7 @@ import { parseDatastore, parseEndpoint } from '../config/load.ts';
 import { createDeployments, type Deployments } from '../deployment/deployment-set.ts';
 import { createEndpointRouter, type EndpointRouter } from '../endpoint/router.ts';
 import type { RoutedEndpoint } from '../endpoint/traffic.ts';
+import { systemClock } from '../kit/clock.ts';
 import { ModeltapError } from '../kit/errors.ts';
 import type { Logger } from '../kit/logger.ts';
 import { openStore, testStore } from '../storage/stores.ts';
@@ -20,6 +21,8 @@ import {
   type ScoringRoute,
   texts,
 } from './answers.ts';
+import { Environments } from './environment.ts';
+import { Models } from './model.ts';
 import { anyFreePort, portIsFree } from './ports.ts';
 import { Rollout } from './rollout.ts';
 
@@ -54,6 +57,8 @@ export async function openWorkspace(options: WorkspaceOptions): Promise<Workspac
       const path = join(directory, 'datastores', DEFAULT_DATASTORE);
       await catalog.datastores.create({ name: DEFAULT_DATASTORE, type: 'local', path });
     }
+    const models = new Models({ catalog, logger });
+    await models.removeUnfinished();
     const agentPort = options.agentPort === 0 ? await anyFreePort(host) : options.agentPort;
     if (!(await portIsFree(host, agentPort))) {
       throw new ModeltapError('port_in_use', { port: agentPort, host, option: '--agent-port' });
@@ -66,7 +71,7 @@ export async function openWorkspace(options: WorkspaceOptions): Promise<Workspac
     const logFile = join(directory, 'agent', 'agent.log');
     const agent = await startAgentProcess({ entry: options.entry, file, logFile, host, port: agentPort, logger });
     rollout.useAgent(agent);
-    const workspace = new Workspace({ directory, catalog, deployments, rollout, agent, logger });
+    const workspace = new Workspace({ directory, catalog, deployments, models, rollout, agent, logger });
     await workspace.refreshRoutes();
     return workspace;
   } catch (error) {
@@ -79,6 +84,7 @@ interface Parts {
   readonly directory: string;
   readonly catalog: Catalog;
   readonly deployments: Deployments;
+  readonly models: Models;
   readonly rollout: Rollout;
   readonly agent: AgentProcess;
   readonly logger: Logger;
@@ -88,6 +94,8 @@ interface Parts {
 export class Workspace {
   /** Answers everything below `/endpoints/`. */
   readonly scoring: ScoringRoute;
+  readonly models: Models;
+  readonly environments: Environments;
   readonly #parts: Parts;
   readonly #router: EndpointRouter;
   #publicUrl = '';
@@ -95,9 +103,11 @@ export class Workspace {
 
   constructor(parts: Parts) {
     this.#parts = parts;
+    this.models = parts.models;
+    this.environments = new Environments({ catalog: parts.catalog });
     this.#router = createEndpointRouter({
       endpoint: (name) => this.#routes.get(name),
-      acquire: (endpoint, deployment, avoid) => parts.deployments.acquire(endpoint, deployment, avoid),
+      acquire: (endpoint, deployment, options) => parts.deployments.acquire(endpoint, deployment, options),
       logger: parts.logger,
     });
     this.scoring = (request, response) => this.#router.serve(request, response);
@@ -122,9 +132,11 @@ export class Workspace {
   async stop(deadlineMs: number): Promise<void> {
     const until = performance.now() + deadlineMs;
     const left = () => Math.max(1_000, until - performance.now());
-    this.#parts.rollout.close();
+    const changes = this.#parts.rollout.close();
+    await this.models.close();
     await this.#router.stop(Math.min(10_000, left()));
     await this.#parts.deployments.stop(Math.min(10_000, left()));
+    await Promise.race([changes, systemClock.sleep(Math.min(10_000, left()), { unref: true })]);
     await this.#parts.agent.stop(left());
     await this.#parts.catalog.close();
   }

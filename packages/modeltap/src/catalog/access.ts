@@ -25,6 +25,8 @@ export const KINDS = {
   deployment: { kind: 'deployment', command: 'online-deployment' },
   datastore: { kind: 'datastore', command: 'datastore' },
   dataAsset: { kind: 'data asset', command: 'data' },
+  model: { kind: 'model', command: 'model' },
+  environment: { kind: 'environment', command: 'environment' },
 } as const satisfies Record<string, Kind>;
 
 /** The revision the caller has seen; the call fails with `revision_conflict` when it is no longer the current one. */

@@ -12,6 +12,7 @@ import { systemClock } from '../kit/clock.ts';
 import type { ErrorCode } from '../kit/error-codes.ts';
 import { isModeltapError } from '../kit/errors.ts';
 import { type Catalog, openCatalog } from './catalog.ts';
+import { SCHEMA_VERSION } from './schema.ts';
 import { publicDataAsset, publicDatastore, publicDeployment, publicEndpoint } from './public.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'modeltap-catalog-'));
@@ -318,7 +319,7 @@ test('a catalog that a newer version wrote is refused and left alone', async () 
   const before = readFileSync(file);
   await assert.rejects(openCatalog(file), {
     code: 'catalog_too_new',
-    message: `the catalog ${file} has schema version 99; this version of Modeltap knows up to 1`,
+    message: `the catalog ${file} has schema version 99; this version of Modeltap knows up to ${SCHEMA_VERSION}`,
   });
   assert.ok(readFileSync(file).equals(before));
 });

@@ -7,6 +7,8 @@ import { DataAssetTable } from './data-assets.ts';
 import { DatastoreTable } from './datastores.ts';
 import { DeploymentTable } from './deployments.ts';
 import { EndpointTable } from './endpoints.ts';
+import { EnvironmentTable } from './environments.ts';
+import { ModelTable } from './models.ts';
 import { type CatalogTables, migrate } from './schema.ts';
 import { isBusy, NodeSqliteDialect } from './sqlite.ts';
 
@@ -16,6 +18,8 @@ export class Catalog {
   readonly deployments: DeploymentTable;
   readonly datastores: DatastoreTable;
   readonly dataAssets: DataAssetTable;
+  readonly models: ModelTable;
+  readonly environments: EnvironmentTable;
   readonly #access: Access;
 
   /** Use `openCatalog`. */
@@ -25,6 +29,8 @@ export class Catalog {
     this.deployments = new DeploymentTable(access);
     this.datastores = new DatastoreTable(access);
     this.dataAssets = new DataAssetTable(access);
+    this.models = new ModelTable(access);
+    this.environments = new EnvironmentTable(access);
   }
 
   /** A setting of the workspace, or undefined. */

@@ -14,6 +14,7 @@ import {
   write,
 } from './access.ts';
 import type { DeploymentEntry, ProvisioningState } from './entries.ts';
+import { completeEnvironment } from './environments.ts';
 import type { CatalogTables } from './schema.ts';
 
 /** Azure ML's limit for one endpoint. */
@@ -141,14 +142,17 @@ export class DeploymentTable {
 }
 
 function toEntry(row: Selectable<CatalogTables['deployments']>): DeploymentEntry {
+  const stored = JSON.parse(row.config_json) as DeploymentConfig;
+  const { environment } = stored;
   return {
     // JSON leaves out what is undefined, so the keys that must exist are put back.
     config: {
-      model: undefined,
-      code: undefined,
-      environment: undefined,
-      dataCollector: undefined,
-      ...JSON.parse(row.config_json),
+      ...stored,
+      model: stored.model,
+      code: stored.code,
+      environment:
+        environment === undefined || 'reference' in environment ? environment : completeEnvironment(environment),
+      dataCollector: stored.dataCollector,
     },
     sourceYaml: row.source_yaml ?? undefined,
     provisioningState: row.provisioning_state as ProvisioningState,

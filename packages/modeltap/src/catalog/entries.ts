@@ -1,4 +1,11 @@
-import type { DataAssetConfig, DatastoreConfig, DeploymentConfig, EndpointConfig } from '../config/types.ts';
+import type {
+  DataAssetConfig,
+  DatastoreConfig,
+  DeploymentConfig,
+  EndpointConfig,
+  EnvironmentConfig,
+  ModelConfig,
+} from '../config/types.ts';
 
 /** Common to everything in the catalog. Times are ISO 8601, UTC. */
 export interface EntryTimes {
@@ -38,5 +45,25 @@ export interface DatastoreEntry extends EntryTimes {
 /** One version of a data asset. */
 export interface DataAssetEntry extends EntryTimes, DataAssetConfig {
   readonly version: string;
+  readonly archived: boolean;
+}
+
+/** One version of a model. */
+export interface ModelEntry extends EntryTimes, Omit<ModelConfig, 'version' | 'path'> {
+  readonly version: string;
+  /** Absolute: the folder that holds the model's file or folder, under `file`. What a deployment gets as `AZUREML_MODEL_DIR`. */
+  readonly directory: string;
+  readonly file: string;
+  /** Where the files were copied from: an absolute path or an `azureml://datastores/…` URI. */
+  readonly sourcePath: string;
+  readonly archived: boolean;
+}
+
+/** One version of an environment. */
+export interface EnvironmentEntry extends EntryTimes {
+  readonly name: string;
+  readonly version: string;
+  /** With the same name and version. */
+  readonly config: EnvironmentConfig;
   readonly archived: boolean;
 }

@@ -1,5 +1,23 @@
-import type { CollectionConfig, DataCollectorConfig, DatastoreConfig, ProbeConfig } from '../config/types.ts';
-import type { DataAssetEntry, DatastoreEntry, DeploymentEntry, EndpointEntry, EntryTimes } from './entries.ts';
+import { join } from 'node:path';
+import { formatCondaSpec } from '../config/conda-spec.ts';
+import type {
+  CollectionConfig,
+  CondaConfig,
+  DataCollectorConfig,
+  DatastoreConfig,
+  EnvironmentConfig,
+  ProbeConfig,
+  RouteConfig,
+} from '../config/types.ts';
+import type {
+  DataAssetEntry,
+  DatastoreEntry,
+  DeploymentEntry,
+  EndpointEntry,
+  EntryTimes,
+  EnvironmentEntry,
+  ModelEntry,
+} from './entries.ts';
 
 /*
  * What answers of the API and `show -o json` contain: plain objects with the snake_case keys of `az ml … show -o json`,
@@ -42,7 +60,9 @@ export function publicDeployment(entry: DeploymentEntry): PublicObject {
     properties: config.properties,
     model: config.model && ('path' in config.model ? { path: config.model.path } : config.model.reference),
     code_configuration: config.code && { code: config.code.directory, scoring_script: config.code.scoringScript },
-    environment: config.environment,
+    environment:
+      config.environment &&
+      ('reference' in config.environment ? config.environment.reference : publicEnvironmentConfig(config.environment)),
     environment_variables: Object.fromEntries(
       variables.map(([name, value]) => [name, SECRET_NAME.test(name) ? HIDDEN : value]),
     ),
@@ -77,6 +97,72 @@ export function publicDataAsset(entry: DataAssetEntry): PublicObject {
     archived: entry.archived,
     creation_context: times(entry),
   };
+}
+
+/** A model version; `path` is where its files lie now. */
+export function publicModel(entry: ModelEntry): PublicObject {
+  return {
+    name: entry.name,
+    version: entry.version,
+    type: entry.type,
+    path: join(entry.directory, entry.file),
+    source_path: entry.sourcePath,
+    description: entry.description,
+    tags: entry.tags,
+    properties: entry.properties,
+    archived: entry.archived,
+    creation_context: times(entry),
+  };
+}
+
+/** An environment version. Names, passwords and tokens in addresses are replaced by `***`. */
+export function publicEnvironment(entry: EnvironmentEntry): PublicObject {
+  return { ...publicEnvironmentConfig(entry.config), archived: entry.archived, creation_context: times(entry) };
+}
+
+function publicEnvironmentConfig(config: EnvironmentConfig): PublicObject {
+  const routes = config.inferenceConfig;
+  return {
+    name: config.name,
+    version: config.version,
+    description: config.description,
+    tags: config.tags,
+    image: config.image,
+    conda_file: config.conda && publicConda(config.conda),
+    inference_config: routes && {
+      liveness_route: publicRoute(routes.liveness),
+      readiness_route: publicRoute(routes.readiness),
+      scoring_route: publicRoute(routes.scoring),
+    },
+  };
+}
+
+/** As conda writes it, with the lines of requirements files in place. */
+function publicConda(conda: CondaConfig): PublicObject {
+  const python = conda.python === undefined ? [] : [formatCondaSpec({ name: 'python', version: conda.python })];
+  const lines = conda.pip.map(({ text, constraint }) =>
+    withoutCredentials(constraint ? `${text}  # constraint` : text),
+  );
+  return {
+    name: conda.name,
+    channels: conda.channels.map(withoutCredentials),
+    dependencies: [
+      ...python,
+      ...conda.packages.map((spec) => withoutCredentials(formatCondaSpec(spec))),
+      ...(lines.length === 0 ? [] : ['pip', { pip: lines }]),
+    ],
+  };
+}
+
+function publicRoute(route: RouteConfig | undefined): RouteConfig | undefined {
+  return route && { path: route.path, port: route.port };
+}
+
+function withoutCredentials(text: string): string {
+  return text
+    .replace(/(:\/\/)[^/@\s]+@/g, `$1${HIDDEN}@`)
+    .replace(/(\/t\/)[^/\s]+/g, `$1${HIDDEN}`)
+    .replace(/([?&][^=&\s]+=)[^&\s]+/g, `$1${HIDDEN}`);
 }
 
 function publicDatastoreConfig(config: DatastoreConfig): PublicObject {

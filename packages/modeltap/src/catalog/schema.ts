@@ -33,6 +33,16 @@ export interface CatalogTables {
     tags_json: string;
     archived: number;
   };
+  assets: Versioned & {
+    /** Grows with every registration: the order of creation. */
+    id: Generated<number>;
+    /** `model` or `environment`. */
+    kind: string;
+    name: string;
+    version: string;
+    content_json: string;
+    archived: number;
+  };
   schema_migrations: { version: number; name: string; applied_at: string };
 }
 
@@ -63,6 +73,24 @@ const MIGRATIONS: readonly Migration[] = [
          path text not null, description text not null, tags_json text not null, archived integer not null,
          created_at text not null, updated_at text not null, revision integer not null,
          unique (name, version)) strict`,
+    ],
+  },
+  {
+    name: 'models and environments',
+    statements: [
+      `create table assets (
+         id integer primary key autoincrement, kind text not null, name text not null, version text not null,
+         content_json text not null, archived integer not null,
+         created_at text not null, updated_at text not null, revision integer not null,
+         unique (kind, name, version)) strict`,
+      // Environments were kept as written and never used. A reference has a form of its own now; the others are read
+      // again with the next update of the deployment.
+      `update deployments set config_json = json_set(config_json, '$.environment',
+         json_object('reference', json_extract(config_json, '$.environment')))
+         where json_type(config_json, '$.environment') = 'text'`,
+      `update deployments set config_json = json_remove(config_json, '$.environment')
+         where json_type(config_json, '$.environment') = 'object'
+         and json_type(config_json, '$.environment.reference') is null`,
     ],
   },
 ];

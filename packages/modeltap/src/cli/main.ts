@@ -10,6 +10,8 @@ export function createProgram(): Command {
   const program = new Command('modeltap')
     .description('Collects what your models are asked and what they answer.')
     .version(version)
+    // Else --version would mean Modeltap's own also behind a command that has a --version of its own.
+    .enablePositionalOptions()
     .showHelpAfterError('(run with --help for the options)')
     .exitOverride();
   for (const command of COMMANDS) command.register(program);

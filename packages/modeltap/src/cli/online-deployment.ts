@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { systemClock } from '../kit/clock.ts';
-import { ModeltapError } from '../kit/errors.ts';
-import type { Client } from './client.ts';
+import { type ErrorBody, ModeltapError } from '../kit/errors.ts';
+import { ApiError, type Client } from './client.ts';
 import { type CommonOptions, clientOf, progress, show, wholeNumber, withCommon } from './common.ts';
 import { readConfigFile, warn, type Warned } from './config-file.ts';
 import type { Column } from './output.ts';
@@ -10,7 +10,9 @@ interface Deployment {
   readonly name: string;
   readonly endpoint_name: string;
   readonly provisioning_state: 'Creating' | 'Updating' | 'Succeeded' | 'Failed' | 'Deleting';
-  readonly provisioning_error?: { readonly message: string; readonly fix: string };
+  readonly provisioning_error?: ErrorBody['error'];
+  readonly provisioning_detail?: string;
+  readonly provisioning_warnings?: readonly string[];
   readonly instance_count: number;
   readonly instances?: readonly { readonly state: string }[];
 }
@@ -114,22 +116,28 @@ async function untilReady(client: Client, started: Deployment): Promise<Deployme
   const since = systemClock.monotonic();
   for (;;) {
     const now = await client.get<Deployment>(pathOf(started.endpoint_name, started.name));
-    const { provisioning_state: state, provisioning_error: error } = now;
+    const { provisioning_state: state, provisioning_error: error, provisioning_detail: detail } = now;
     if (state !== 'Creating' && state !== 'Updating') {
       line.end();
-      if (state === 'Failed') {
-        throw new ModeltapError('deployment_failed', {
-          deployment: `${now.endpoint_name}/${now.name}`,
-          detail: error?.message ?? 'it did not become ready',
-        });
-      }
+      warn((now.provisioning_warnings ?? []).map((text) => `warning: ${text}`));
+      if (state === 'Failed') throw failure(now, error);
       return now;
     }
     const seconds = Math.floor((systemClock.monotonic() - since) / 1_000);
-    if (seconds >= 1)
-      line.say(
-        `${state} ${now.endpoint_name}/${now.name}: starting ${now.instance_count} instance(s)… ${seconds - (seconds % 5)} s`,
-      );
+    if (seconds >= 1) {
+      const doing = detail ?? `starting ${now.instance_count} instance(s)`;
+      line.say(`${state} ${now.endpoint_name}/${now.name}: ${doing}… ${seconds - (seconds % 5)} s`);
+    }
     await systemClock.sleep(200);
   }
+}
+
+/** What went wrong, with its own advice. */
+function failure(deployment: Deployment, error: ErrorBody['error'] | undefined): Error {
+  if (error !== undefined) return new ApiError(500, error);
+  const detail = 'it did not become ready';
+  return new ModeltapError('deployment_failed', {
+    deployment: `${deployment.endpoint_name}/${deployment.name}`,
+    detail,
+  });
 }

@@ -15,6 +15,8 @@ export interface KeyRow {
 export class Findings {
   readonly document: SourceDocument;
   readonly #issues: ConfigIssue[] = [];
+  /** Of files that this one names; shown behind its own. */
+  readonly #named: ConfigIssue[] = [];
 
   constructor(document: SourceDocument) {
     this.document = document;
@@ -30,10 +32,21 @@ export class Findings {
     this.#add('warning', path, message, 'key');
   }
 
+  /** Takes over what was found in a file that this one names. */
+  include(issues: readonly ConfigIssue[]): void {
+    this.#named.push(...issues);
+  }
+
+  /** Everything found so far: this file's first, then that of the files it names. */
+  get issues(): readonly ConfigIssue[] {
+    return [...this.#issues, ...this.#named];
+  }
+
   /** Throws `ConfigError` when there is an error; else gives the warnings in the order of the file. */
   settle(): readonly ConfigIssue[] {
-    if (this.#issues.some((issue) => issue.severity === 'error')) throw new ConfigError(this.#issues);
-    return sortIssues(this.#issues);
+    const { issues } = this;
+    if (issues.some((issue) => issue.severity === 'error')) throw new ConfigError(issues);
+    return sortIssues(issues);
   }
 
   #add(severity: ConfigIssue['severity'], path: KeyPath, message: string, at: number | 'key'): void {
@@ -52,28 +65,29 @@ export interface Reader<S extends z.ZodType, T> {
   build(raw: z.output<S>, document: SourceDocument): T;
 }
 
-/** Runs every rule over a document and gives the checked value, or throws `ConfigError` with everything found. */
+/**
+ * Runs every rule over a document and gives the checked value, or throws `ConfigError` with everything found.
+ * `overrides` win over its top-level keys.
+ */
 export function readConfig<S extends z.ZodType, T>(
   reader: Reader<S, T>,
   document: SourceDocument,
   overrides: Readonly<Record<string, string | undefined>> = {},
 ): Loaded<T> {
-  const findings = new Findings(document);
-  const given = Object.entries(overrides).filter(([, value]) => value !== undefined);
-  const input = { ...(toInput(document.root) as Record<string, unknown>), ...Object.fromEntries(given) };
-  const parsed = reader.schema.safeParse(input);
+  const findings = new Findings(document.with(overrides));
+  const parsed = reader.schema.safeParse(toInput(findings.document.root));
   for (const issue of parsed.error?.issues ?? []) {
     const at: unknown = issue.code === 'custom' ? issue.params?.['at'] : undefined;
     findings.error(issue.path as KeyPath, issue.message, typeof at === 'number' || at === 'key' ? at : 0);
   }
   reader.check(findings);
   for (const row of reader.keys) {
-    const path = row.effect === 'warning' ? findKey(document, row.key) : undefined;
+    const path = row.effect === 'warning' ? findKey(findings.document, row.key) : undefined;
     if (path !== undefined) findings.warning(path, `has no effect in Modeltap: ${row.note}`);
   }
   const warnings = findings.settle();
   // `settle` has thrown when the schema found anything.
-  return { value: reader.build(parsed.data as z.output<S>, document), warnings, text: document.text };
+  return { value: reader.build(parsed.data as z.output<S>, findings.document), warnings, text: document.text };
 }
 
 /** `data_collector.collections.model_inputs.enabled`, `deployments[0].port`. */

@@ -11,6 +11,11 @@ const directory = mkdtempSync(join(tmpdir(), 'modeltap-config-'));
 mkdirSync(join(directory, 'scripts'));
 writeFileSync(join(directory, 'scripts/score.py'), '');
 writeFileSync(join(directory, 'secret.py'), '');
+mkdirSync(join(directory, 'model'));
+writeFileSync(
+  join(directory, 'model/conda.yaml'),
+  'channels:\n  - conda-forge\ndependencies:\n  - python=3.10\n  - pip:\n      - azureml-ai-monitoring\n',
+);
 symlinkSync(join(directory, 'secret.py'), join(directory, 'scripts/link.py'));
 after(() => rmSync(directory, { recursive: true }));
 
@@ -107,8 +112,22 @@ test("the product document's deployment loads, with every default filled in and 
     model: { reference: 'azureml:iris_mlflow_model@latest' },
     code: { directory: join(directory, 'scripts'), scoringScript: 'score.py' },
     environment: {
+      name: undefined,
+      version: undefined,
+      description: '',
+      tags: {},
       image: 'mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu20.04',
-      conda_file: 'model/conda.yaml',
+      conda: {
+        name: undefined,
+        channels: ['conda-forge'],
+        python: '=3.10',
+        packages: [],
+        pip: [
+          { text: 'azureml-ai-monitoring', place: { file: join(directory, 'model/conda.yaml'), line: 6, column: 9 } },
+        ],
+        directory: join(directory, 'model'),
+      },
+      inferenceConfig: undefined,
     },
     environmentVariables: {},
     instanceCount: 1,
@@ -126,7 +145,7 @@ test("the product document's deployment loads, with every default filled in and 
   });
   assert.deepEqual(
     warnings.map(({ place, key }) => `${place.line}:${place.column} ${key}`),
-    ['3:1 endpoint_name', '11:1 instance_type'],
+    ['3:1 endpoint_name', '6:3 environment.image', '11:1 instance_type'],
   );
   assert.equal(text, COMPREHENSIVE);
 });
@@ -355,6 +374,35 @@ test('a model is a path, a reference, or a mapping', () => {
   assert.match(errors(`${HEAD}model: azureml:iris@newest\n`)[0] ?? '', /^3:21 error model: the only label is "latest"/);
 });
 
+test('an environment is a reference, or a mapping that is read like an environment file', () => {
+  const environment = (text: string) => parse(`${HEAD}environment: ${text}\n`).value.environment;
+  for (const reference of [
+    'azureml:sklearn:1',
+    'azureml:sklearn@latest',
+    'azureml:sklearn',
+    'azureml:AzureML-sklearn-1.5:3',
+    'azureml://registries/azureml/environments/sklearn-1.5/versions/3',
+  ]) {
+    assert.deepEqual(environment(reference), { reference });
+  }
+  const inline = environment('{conda_file: {dependencies: [numpy=1.26]}}');
+  assert.ok(inline !== undefined && 'conda' in inline);
+  assert.deepEqual(
+    inline.conda?.packages.map(({ name, version }) => `${name}${version}`),
+    ['numpy=1.26'],
+  );
+  assert.deepEqual(errors(`${HEAD}environment: azureml:sklearn:1:2\n`), [
+    '3:30 error environment: a version has letters, digits, hyphens, underscores and dots',
+  ]);
+  assert.deepEqual(errors(`${HEAD}environment: sklearn\n`), [
+    '3:14 error environment: must be azureml:<name>:<version> or azureml:<name>@latest, or a mapping with conda_file',
+  ]);
+  assert.deepEqual(errors(`${HEAD}environment:\n  conda_file:\n    dependencies: [numpy==]\n  os_type: beos\n`), [
+    '5:25 error environment.conda_file.dependencies[0]: a version is expected here, such as =1.26 or >=1.20,<2',
+    '6:12 error environment.os_type: must be one of linux, windows, not "beos"',
+  ]);
+});
+
 test('limits differ between managed and kubernetes', () => {
   const text = `${HEAD}request_settings: {request_timeout_ms: 200000}\nscale_settings: {type: target_utilization}\n`;
   assert.equal(errors(text).length, 2);
@@ -370,7 +418,7 @@ properties: {a: b}
 model: {name: m, version: 1, type: t, description: d, tags: {}, properties: {}, flavors: {}, stage: s}
 model_mount_path: /m
 code_configuration: {code: scripts, scoring_script: score.py}
-environment: {image: x}
+environment: {$schema: s, name: n, version: 1, description: d, tags: {a: b}, properties: {}, image: x, conda_file: {dependencies: []}, inference_config: {liveness_route: {path: /, port: 1}, readiness_route: {path: /, port: 1}, scoring_route: {path: /, port: 1}}, os_type: Linux, datastore: d, stage: s, id: i, creation_context: {}}
 environment_variables: {A: b}
 instance_type: x
 instance_count: 1
@@ -395,7 +443,9 @@ data_collector:
   batch: same_id
   batch_window_ms: 1
 `;
-  const { warnings } = parse(text);
+  // An image and a build do not go together.
+  const built = parse(`${HEAD}environment: {build: {path: ., dockerfile_path: Dockerfile}}\n`);
+  const warnings = [...parse(text).warnings, ...built.warnings];
   const warned = DEPLOYMENT_KEYS.filter((row) => row.effect === 'warning').map((row) => row.key.replace('<name>', 'a'));
   assert.deepEqual(warnings.map(({ key }) => key).toSorted(), warned.toSorted());
   // The other direction: what the schema lists as known at each level is in the table.

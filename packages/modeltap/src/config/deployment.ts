@@ -4,6 +4,7 @@ import type { z } from 'zod';
 import { readAssetReference } from './azureml-uri.ts';
 import type { Findings, Reader } from './check.ts';
 import { buildDataCollector, checkDataCollector, dataCollectorSchema } from './data-collector.ts';
+import { buildEnvironmentOf, checkEnvironment, environmentSchema } from './environment.ts';
 import {
   field,
   filled,
@@ -19,7 +20,7 @@ import {
 } from './fields.ts';
 import { DEPLOYMENT_KEYS } from './keys.ts';
 import { resourceName, warnUnderscore } from './names.ts';
-import type { DeploymentConfig, ProbeConfig } from './types.ts';
+import type { CondaConfig, DeploymentConfig, ProbeConfig } from './types.ts';
 import { toPlain } from './yaml.ts';
 
 const DAY_S = 86_400;
@@ -64,7 +65,7 @@ const deploymentSchema = mapping({
     code: filled('a folder'),
     scoring_script: filled('a file inside code'),
   }).optional(),
-  environment: scalarOr(filled('azureml:<name>:<version> or a mapping'), freeMapping()).optional(),
+  environment: environmentSchema,
   environment_variables: textMapping(),
   instance_type: filled('a machine type').optional(),
   instance_count: whole({ min: 1, max: 50 }).default(1),
@@ -94,12 +95,13 @@ const deploymentSchema = mapping({
 
 type RawDeployment = z.output<typeof deploymentSchema>;
 
-/** Reads deployment files whose relative paths begin at `directory`. */
+/** Reads deployment files whose relative paths begin at `directory`. A reader is for one file. */
 export function deploymentReader(options: {
   readonly directory: string;
   readonly maxCollections: number;
 }): Reader<typeof deploymentSchema, DeploymentConfig> {
   const { directory, maxCollections } = options;
+  let conda: CondaConfig | undefined;
   return {
     schema: deploymentSchema,
     keys: DEPLOYMENT_KEYS,
@@ -109,16 +111,16 @@ export function deploymentReader(options: {
       checkByType(findings);
       checkCode(findings, directory);
       checkModel(findings, directory);
+      conda = checkEnvironment(findings, ['environment'], directory);
       checkDataCollector(findings, ['data_collector'], maxCollections);
     },
-    build: (raw) => buildDeployment(raw, directory),
+    build: (raw) => buildDeployment(raw, directory, conda),
   };
 }
 
-function buildDeployment(raw: RawDeployment, directory: string): DeploymentConfig {
+function buildDeployment(raw: RawDeployment, directory: string, conda: CondaConfig | undefined): DeploymentConfig {
   const owner = { endpointName: raw.endpoint_name, deploymentName: raw.name };
   const code = raw.code_configuration;
-  const { environment } = raw;
   return {
     name: raw.name,
     endpointName: raw.endpoint_name,
@@ -128,8 +130,7 @@ function buildDeployment(raw: RawDeployment, directory: string): DeploymentConfi
     properties: raw.properties,
     model: buildModel(raw.model, directory),
     code: code && { directory: resolve(directory, code.code), scoringScript: code.scoring_script },
-    environment:
-      typeof environment === 'string' ? environment : (toPlain(environment) as DeploymentConfig['environment']),
+    environment: buildEnvironmentOf(raw.environment, conda),
     environmentVariables: raw.environment_variables,
     instanceCount: raw.instance_count,
     requestSettings: {

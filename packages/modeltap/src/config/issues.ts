@@ -4,7 +4,7 @@ import type { ConfigIssue } from './types.ts';
 /** Most problems shown for one file. */
 const MAX_SHOWN = 100;
 
-/** A file a user wrote is not valid. `issues` has every error and warning found, in the order of the file. */
+/** A file a user wrote, or one it names, is not valid. `issues` has every error and warning found, in the order of `sortIssues`. */
 export class ConfigError extends ModeltapError {
   readonly issues: readonly ConfigIssue[];
 
@@ -22,9 +22,16 @@ export function formatIssues(issues: readonly ConfigIssue[]): string {
   return lines.join('\n');
 }
 
-/** In the order of the file; issues of one place keep their order. */
+/** Files in the order of their first issue, in each the order of the file; issues of one place keep their order. */
 export function sortIssues(issues: readonly ConfigIssue[]): readonly ConfigIssue[] {
-  return issues.toSorted((a, b) => a.place.line - b.place.line || a.place.column - b.place.column);
+  const files = [...new Set(issues.map((issue) => issue.place.file))];
+  const rank = new Map(files.map((file, index) => [file, index]));
+  return issues.toSorted(
+    (a, b) =>
+      (rank.get(a.place.file) ?? 0) - (rank.get(b.place.file) ?? 0) ||
+      a.place.line - b.place.line ||
+      a.place.column - b.place.column,
+  );
 }
 
 function formatIssue(issue: ConfigIssue): string {

@@ -52,6 +52,61 @@ export const DATA_COLLECTOR_KEYS: readonly KeyRow[] = [
   honoured('data_collector.batch_window_ms', "Modeltap's own: 0 to 60000; default 500"),
 ];
 
+const ENVIRONMENT_ROWS = (base: string, registered: boolean): readonly KeyRow[] => [
+  silent(`${base}$schema`, 'for editors'),
+  registered
+    ? honoured(`${base}name`, 'required; letters, digits, hyphens, underscores and dots')
+    : warning(`${base}name`, 'an environment written in a deployment is not registered'),
+  registered
+    ? honoured(`${base}version`, 'left out: the highest number so far plus 1')
+    : warning(`${base}version`, 'an environment written in a deployment is not registered'),
+  registered
+    ? honoured(`${base}description`, 'kept and shown')
+    : silent(`${base}description`, 'kept with the deployment'),
+  registered ? honoured(`${base}tags`, 'kept and shown') : silent(`${base}tags`, 'kept with the deployment'),
+  warning(`${base}properties`, 'an environment keeps description and tags'),
+  warning(`${base}image`, 'packages are installed on this machine, in no container'),
+  honoured(`${base}conda_file`, 'file, relative to the YAML file, or the same as a mapping'),
+  warning(`${base}build`, 'no image is built; write the packages as conda_file'),
+  silent(`${base}build.path`, 'see build'),
+  silent(`${base}build.dockerfile_path`, 'see build'),
+  warning(`${base}inference_config`, 'no container is run, so there are no routes into one'),
+  silent(`${base}inference_config.liveness_route`, 'path and port'),
+  silent(`${base}inference_config.readiness_route`, 'path and port'),
+  silent(`${base}inference_config.scoring_route`, 'path and port'),
+  warning(`${base}os_type`, 'instances run on this machine'),
+  warning(`${base}datastore`, 'an environment is kept in the workspace'),
+  warning(`${base}stage`, 'an environment has no stage here'),
+  warning(`${base}id`, 'it is read-only'),
+  warning(`${base}creation_context`, 'it is read-only'),
+];
+
+/** Every key of an environment file and what it does here. */
+export const ENVIRONMENT_KEYS: readonly KeyRow[] = ENVIRONMENT_ROWS('', true);
+
+/** Every key of a model file and what it does here. */
+export const MODEL_KEYS: readonly KeyRow[] = [
+  silent('$schema', 'for editors'),
+  honoured('name', 'required; letters, digits, hyphens, underscores and dots'),
+  honoured('version', 'left out: the highest number so far plus 1'),
+  honoured('type', 'custom_model (default), mlflow_model or triton_model; kept and shown'),
+  honoured(
+    'path',
+    'required; file or folder, relative to the YAML file, or azureml://datastores/<datastore>/paths/<path>',
+  ),
+  honoured('description', 'kept and shown'),
+  honoured('tags', 'kept and shown'),
+  honoured('properties', 'kept and shown'),
+  warning('flavors', 'a model is given to the script as its files'),
+  warning('stage', 'a model has no stage here'),
+  warning('datastore', 'a model is kept in the workspace'),
+  warning('job_name', 'it is read-only'),
+  warning('latest_version', 'it is read-only'),
+  warning('utc_time_created', 'it is read-only'),
+  warning('id', 'it is read-only'),
+  warning('creation_context', 'it is read-only'),
+];
+
 /** Every key of a deployment file and what it does here. */
 export const DEPLOYMENT_KEYS: readonly KeyRow[] = [
   silent('$schema', 'for editors'),
@@ -74,7 +129,11 @@ export const DEPLOYMENT_KEYS: readonly KeyRow[] = [
   warning('model_mount_path', 'the model is used where it lies'),
   honoured('code_configuration.code', 'folder, relative to the YAML file; must exist'),
   honoured('code_configuration.scoring_script', 'file inside code; must exist'),
-  honoured('environment', 'kept as written, for launchers that need one'),
+  honoured(
+    'environment',
+    'packages of a Python script: azureml:<name>:<version>, azureml:<name>@latest, azureml:<name>, or a mapping',
+  ),
+  ...ENVIRONMENT_ROWS('environment.', false),
   honoured('environment_variables', 'set for each instance; numbers and booleans as written'),
   warning('instance_type', 'instances run on this machine'),
   honoured('instance_count', '1 to 50; default 1'),

@@ -7,13 +7,17 @@ import { DEFAULT_MAX_COLLECTIONS } from './data-collector.ts';
 import { datastoreReader } from './datastore.ts';
 import { deploymentReader } from './deployment.ts';
 import { endpointReader } from './endpoint.ts';
+import { environmentReader } from './environment.ts';
+import { modelReader } from './model-asset.ts';
 import type {
   AgentConfig,
   DataAssetConfig,
   DatastoreConfig,
   DeploymentConfig,
   EndpointConfig,
+  EnvironmentConfig,
   Loaded,
+  ModelConfig,
 } from './types.ts';
 import { parseSource, readConfigText } from './yaml.ts';
 
@@ -63,6 +67,16 @@ export function parseDatastore(text: string, source: TextSource): Loaded<Datasto
 /** Checks the text of a data asset file. */
 export function parseDataAsset(text: string, source: TextSource): Loaded<DataAssetConfig> {
   return read(dataAssetReader(folderOf(source)), text, source);
+}
+
+/** Checks the text of an environment file, and the conda and requirements files it names. */
+export function parseEnvironment(text: string, source: TextSource): Loaded<EnvironmentConfig> {
+  return read(environmentReader(folderOf(source)), text, source);
+}
+
+/** Checks the text of a model file; a path on this machine must exist. */
+export function parseModel(text: string, source: TextSource): Loaded<ModelConfig> {
+  return read(modelReader(folderOf(source)), text, source);
 }
 
 /** Checks the text of an agent file. */

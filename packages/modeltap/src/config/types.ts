@@ -54,6 +54,78 @@ export interface ProbeConfig {
   readonly failureThreshold: number;
 }
 
+/** One package of a conda specification. `version` is as written behind the name (`=1.2`, `>=1,<2`, `1.*`), empty for any. */
+export interface CondaPackage {
+  readonly name: string;
+  readonly version: string;
+  /** Build string behind a second `=`, as written. */
+  readonly build?: string;
+  /** `conda-forge` of `conda-forge::numpy`. */
+  readonly channel?: string;
+  readonly place: SourcePlace;
+}
+
+/**
+ * One line of the `pip` section: a requirement, or an option such as `--extra-index-url URL`, without comments. Lines of
+ * files named by `-r` and `-c` stand here in their place, so no such line is left unless it names a URL.
+ */
+export interface PipLine {
+  readonly text: string;
+  readonly place: SourcePlace;
+  /** From a `-c` file: limits the version of a package, does not ask for it. */
+  readonly constraint?: true;
+}
+
+/** A checked conda specification (`conda_file`, a file or an inline mapping). */
+export interface CondaConfig {
+  readonly name: string | undefined;
+  readonly channels: readonly string[];
+  /** Version asked for by `python…` among the dependencies, in the form of `CondaPackage.version` (`=3.10`); undefined: any. */
+  readonly python: string | undefined;
+  /** Dependencies in their order, without `python`, and with `pip` only when it has a version. */
+  readonly packages: readonly CondaPackage[];
+  readonly pip: readonly PipLine[];
+  /** Absolute folder where relative paths of the pip section begin. */
+  readonly directory: string;
+}
+
+/** Path and port of one route of a custom container. */
+export interface RouteConfig {
+  readonly path: string;
+  readonly port: number;
+}
+
+/** A checked environment: inline in a deployment, or a file of its own to be registered. */
+export interface EnvironmentConfig {
+  /** Undefined for one written inline without a name. */
+  readonly name: string | undefined;
+  /** Undefined: the next whole number when it is registered. */
+  readonly version: string | undefined;
+  readonly description: string;
+  readonly tags: Readonly<Record<string, string>>;
+  readonly image: string | undefined;
+  readonly conda: CondaConfig | undefined;
+  readonly inferenceConfig:
+    | {
+        readonly liveness: RouteConfig | undefined;
+        readonly readiness: RouteConfig | undefined;
+        readonly scoring: RouteConfig | undefined;
+      }
+    | undefined;
+}
+
+/** A checked model file. `path` is absolute or an `azureml://datastores/…` URI. */
+export interface ModelConfig {
+  readonly name: string;
+  /** Undefined: the next whole number. */
+  readonly version: string | undefined;
+  readonly type: 'custom_model' | 'mlflow_model' | 'triton_model';
+  readonly path: string;
+  readonly description: string;
+  readonly tags: Readonly<Record<string, string>>;
+  readonly properties: Readonly<Record<string, string>>;
+}
+
 /** A checked `managedOnlineDeployment` or `kubernetesOnlineDeployment` file. Paths are absolute. */
 export interface DeploymentConfig {
   readonly name: string;
@@ -65,8 +137,8 @@ export interface DeploymentConfig {
   /** A path, or a reference such as `azureml:iris:1`; undefined when the file names none. */
   readonly model: { readonly path: string } | { readonly reference: string } | undefined;
   readonly code: { readonly directory: string; readonly scoringScript: string } | undefined;
-  /** As written; only launchers that need an environment look into it. */
-  readonly environment: Readonly<Record<string, unknown>> | string | undefined;
+  /** Inline, or a reference such as `azureml:sklearn:1`; undefined when the file names none. */
+  readonly environment: EnvironmentConfig | { readonly reference: string } | undefined;
   readonly environmentVariables: Readonly<Record<string, string>>;
   readonly instanceCount: number;
   readonly requestSettings: {

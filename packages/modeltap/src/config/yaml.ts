@@ -36,6 +36,19 @@ export class SourceDocument {
     this.#lines = lines;
   }
 
+  /** The same document with these top-level texts instead of what is written; their place is the start of the document. */
+  with(texts: Readonly<Record<string, string | undefined>>): SourceDocument {
+    const given = Object.entries(texts).filter((entry): entry is [string, string] => entry[1] !== undefined);
+    if (given.length === 0) return this;
+    const { offset } = this.root;
+    const entries = given.map(([key, text]): [string, SourceEntry] => [
+      key,
+      { keyOffset: offset, node: { kind: 'scalar', offset, value: text, text, textOffset: undefined } },
+    ]);
+    const root: SourceMap = { ...this.root, entries: new Map([...this.root.entries, ...entries]) };
+    return new SourceDocument(this.file, this.text, root, this.#lines);
+  }
+
   /** The node at `path`, or undefined. */
   get(path: KeyPath): SourceNode | undefined {
     return path.length === 0 ? this.root : this.#entry(path)?.node;

@@ -5,7 +5,7 @@ import { Agent, createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import type { DeploymentConfig, ProbeConfig } from '../config/types.ts';
+import type { DeploymentConfig, EnvironmentConfig, ProbeConfig } from '../config/types.ts';
 import { createEndpointRouter } from '../endpoint/router.ts';
 import { isModeltapError } from '../kit/errors.ts';
 import { createDeployments, type Deployments, type DeploymentsOptions } from './deployment-set.ts';
@@ -45,7 +45,7 @@ function world(files: Record<string, string> = { 'score.mjs': SCORE }, options: 
       ...more,
     }),
     async score(body) {
-      const lease = deployments.acquire('iris', 'blue');
+      const lease = await deployments.acquire('iris', 'blue');
       assert.ok(lease, 'no instance is ready');
       try {
         return await call(lease.port, '/score', { body });
@@ -83,7 +83,7 @@ test('a deployment is applied, served by all its instances, shown, logged and re
     [0, 1].map((slot) => ({ name: `blue-${slot}`, state: 'ready', restarts: 0, inFlight: 0 })),
   );
   assert.equal((await here.score('')).body, '"hello"');
-  const leases = [deployments.acquire('iris', 'blue'), deployments.acquire('iris', 'blue')];
+  const leases = [await deployments.acquire('iris', 'blue'), await deployments.acquire('iris', 'blue')];
   assert.equal(new Set(leases.map((lease) => lease?.port)).size, 2, 'least in flight: both get one');
   for (const lease of leases) lease?.release();
   const logs = await deployments.logs('iris', 'blue', { lines: 10 });
@@ -176,6 +176,16 @@ test('a process that dies at random while it starts is tried again before the de
   assert.equal((await here.score('')).body, '"alive"');
 });
 
+const TRITON: EnvironmentConfig = {
+  name: undefined,
+  version: undefined,
+  description: '',
+  tags: {},
+  image: 'triton',
+  conda: undefined,
+  inferenceConfig: undefined,
+};
+
 test('a deployment no launcher can run is refused, and what runs is named', async () => {
   await using here = world();
   const refuse = async (changes: Partial<DeploymentConfig>, detail: RegExp) => {
@@ -183,12 +193,15 @@ test('a deployment no launcher can run is refused, and what runs is named', asyn
       assert.ok(isModeltapError(error));
       assert.equal(error.code, 'launcher_missing');
       assert.match(error.message, detail);
-      assert.match(error.fix, /TypeScript or JavaScript/);
+      assert.match(error.fix, /Python, TypeScript or JavaScript/);
       return true;
     });
   };
-  await refuse({ code: { directory: here.folder, scoringScript: 'score.py' } }, /score\.py is a Python scoring script/);
-  await refuse({ code: undefined, environment: { image: 'triton' } }, /custom container/);
+  await refuse(
+    { code: { directory: here.folder, scoringScript: 'score.R' } },
+    /nothing here runs the scoring script score\.R/,
+  );
+  await refuse({ code: undefined, environment: TRITON }, /custom container/);
   await refuse({ code: undefined }, /no code_configuration/);
 });
 

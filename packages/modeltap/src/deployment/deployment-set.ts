@@ -3,7 +3,7 @@ import { ModeltapError } from '../kit/errors.ts';
 import { type Logger, silentLogger } from '../kit/logger.ts';
 import type { InstanceEffects, InstanceStatus } from './instance.ts';
 import { InstanceLog } from './instance-log.ts';
-import { type DeploymentSpec, type Lease, Version, type VersionFailure } from './version.ts';
+import { type AcquireOptions, type DeploymentSpec, type Lease, Version, type VersionFailure } from './version.ts';
 
 /**
  * `starting`: the first version is not ready yet. `updating`: one serves and the next is starting. `ready`, `degraded`,
@@ -47,8 +47,15 @@ export interface Deployments {
   status(endpoint: string, deployment: string): DeploymentStatus | undefined;
   /** The last lines over all instances by time, `[<instance>] <ISO time> <pid> <out|err|sup> <text>`; empty when there is no such deployment. */
   logs(endpoint: string, deployment: string, options?: { readonly lines?: number }): Promise<string[]>;
-  /** A ready instance to send one request to; undefined when there is none now. Prefers another than `avoid`. */
-  acquire(endpoint: string, deployment: string, avoid?: Pick<Lease, 'port'>): Lease | undefined;
+  /**
+   * A ready instance to send one request to; undefined when there is none now. A promise when the request has to wait
+   * until an instance has room; it rejects with `too_many_requests` when the wait is over.
+   */
+  acquire(
+    endpoint: string,
+    deployment: string,
+    options?: AcquireOptions,
+  ): Lease | undefined | Promise<Lease | undefined>;
   /** Stops everything: requests in flight may finish until the deadline. Nothing can be applied any more. */
   stop(deadlineMs: number): Promise<void>;
 }
@@ -129,8 +136,12 @@ class DeploymentSet implements Deployments {
     return lines.slice(-count).map(({ line, name }) => `[${name}] ${line}`);
   }
 
-  acquire(endpoint: string, deployment: string, avoid?: Pick<Lease, 'port'>): Lease | undefined {
-    return this.#entries.get(keyOf(endpoint, deployment))?.active?.acquire(avoid);
+  acquire(
+    endpoint: string,
+    deployment: string,
+    options?: AcquireOptions,
+  ): Lease | undefined | Promise<Lease | undefined> {
+    return this.#entries.get(keyOf(endpoint, deployment))?.active?.acquire(options);
   }
 
   async stop(deadlineMs: number): Promise<void> {

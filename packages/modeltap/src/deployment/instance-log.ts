@@ -23,8 +23,8 @@ export type LogSource = 'out' | 'err' | 'sup';
 
 /** Bytes at the end of a file that `tail` looks at. */
 const TAIL_BYTES = 1024 ** 2;
-/** Lines kept in memory for error messages. */
-const RECENT_LINES = 20;
+/** Lines kept in memory for error messages: enough to hold a traceback and what a server says after it. */
+const RECENT_LINES = 250;
 
 /**
  * The log of an instance: one line a line of output, `<ISO time> <pid> <out|err|sup> <text>`. Writing never waits and
@@ -84,7 +84,7 @@ export class InstanceLog {
     };
   }
 
-  /** The last lines written by any process of this log, oldest first, from memory. At most 20. */
+  /** The last lines of a process of this log, oldest first, from memory. At most 250. */
   recent(pid: number): readonly string[] {
     return this.#recent.filter((line) => line.split(' ', 2)[1] === String(pid));
   }

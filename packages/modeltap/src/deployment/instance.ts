@@ -46,6 +46,8 @@ export interface InstanceOptions {
   /** From SIGTERM to SIGKILL for a process that a probe has given up on. */
   readonly killDeadlineMs: number;
   readonly effects: InstanceEffects;
+  /** Called each time it has become ready. */
+  readonly onReady?: () => void;
 }
 
 /** Exit code of a model server that cannot load or initialise its model: starting it again would not help. */
@@ -54,10 +56,14 @@ const EXIT_INIT = 3;
 const MAX_FAILED_STARTS = 3;
 /** A process that has run this long was well: the next restart is quick again. */
 const STABLE_MS = 60_000;
+/** From SIGTERM to SIGKILL for a process that never became ready, at most. */
+const NEVER_READY_STOP_MS = 2000;
+/** Lines of output that go with a failure. */
+const FAILURE_LINES = 20;
 /** Why an instance did not become ready. */
 export interface StartFailure {
   readonly reason: string;
-  /** Its last lines, oldest first. */
+  /** Its last lines, oldest first, at most 20. */
   readonly lines: readonly string[];
 }
 
@@ -135,7 +141,7 @@ export class Instance {
       attempt += 1;
       if (!this.#everReady && isHopeless(exit, this.#killReason !== undefined, attempt)) {
         this.#become('failed');
-        settle({ reason, lines: this.#options.log.recent(pid) });
+        settle(this.#explain(pid, reason));
         return;
       }
       this.#become('backoff');
@@ -188,6 +194,7 @@ export class Instance {
         this.#become('ready');
         this.#everReady = true;
         run.onReady();
+        this.#options.onReady?.();
       } else if (this.#state === 'ready' && failed >= readiness.failureThreshold) {
         this.#say(child.pid ?? 0, `readiness probe failed ${failed} times: no requests until it passes again`);
         this.#become('unready');
@@ -216,18 +223,30 @@ export class Instance {
     const seconds = initialDelay + period * failureThreshold;
     await this.#clock.sleep(seconds * 1000, { signal });
     if (signal.aborted || this.#state !== 'starting') return;
-    await this.#give(child, `not ready within ${seconds} s (readiness_probe)`);
+    // It has no request to finish.
+    const deadlineMs = Math.min(NEVER_READY_STOP_MS, this.#options.killDeadlineMs);
+    await this.#give(child, `not ready within ${seconds} s (readiness_probe)`, deadlineMs);
   }
 
-  async #give(child: Child, reason: string): Promise<void> {
+  async #give(child: Child, reason: string, deadlineMs = this.#options.killDeadlineMs): Promise<void> {
     if (this.#stop.signal.aborted) return;
     this.#killReason = reason;
-    await child.stop(this.#options.killDeadlineMs);
+    await child.stop(deadlineMs);
   }
 
   #probe(config: ProbeConfig): Promise<boolean> {
     if (this.#port === undefined) return Promise.resolve(false);
     return probe(this.#port, this.#options.plan.probePath, config.timeout * 1000);
+  }
+
+  /** Why it did not become ready: what the launcher finds in the output, before how the process ended. */
+  #explain(pid: number, reason: string): StartFailure {
+    const lines = this.#options.log.recent(pid);
+    const cause =
+      this.#killReason === undefined
+        ? this.#options.plan.cause?.(lines.map((line) => line.split(' ').slice(3).join(' ')))
+        : undefined;
+    return { reason: cause === undefined ? reason : `${cause} (${reason})`, lines: lines.slice(-FAILURE_LINES) };
   }
 
   #become(state: InstanceState): void {

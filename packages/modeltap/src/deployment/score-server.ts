@@ -81,6 +81,7 @@ async function main(): Promise<void> {
     limits,
     serverVersion: `modeltap/${version}`,
     title: process.env.SERVICE_NAME ?? limits.entryScript,
+    ...(process.env.SERVICE_VERSION === undefined ? {} : { deployment: process.env.SERVICE_VERSION }),
     log,
   });
   // Idle connections are the caller's to close: were this side first, a request could meet a closed socket.

@@ -1,15 +1,20 @@
 import { join } from 'node:path';
 import type { DeploymentConfig } from '../config/types.ts';
+import { ModeltapError } from '../kit/errors.ts';
 import { instanceEnvironment } from './environment.ts';
 import { Instance, type InstanceEffects, type StartFailure } from './instance.ts';
 import type { InstanceLog } from './instance-log.ts';
 import { planProcess } from './launcher.ts';
+import type { ProcessSpec, PythonEnvironment } from './process-spec.ts';
+import { createQueue, type Queue } from './scoring/gate.ts';
 
 /** What to run: a checked deployment file and what the workspace adds to it. */
 export interface DeploymentSpec {
   readonly config: DeploymentConfig;
   /** Given to the script as `AZUREML_MODEL_DIR`; absolute. */
   readonly modelDirectory?: string;
+  /** The built environment of a deployment that runs in Python. */
+  readonly python?: PythonEnvironment;
   /** Where `instance-<n>.log` goes; made when missing. */
   readonly logDirectory: string;
   /** Variables of the workspace, e.g. `AZUREML_MDC_CONFIG_PATH`, `AZUREML_MDC_HOST`, `AZUREML_MDC_PORT`; the user cannot override them. */
@@ -21,9 +26,27 @@ export interface Lease {
   readonly port: number;
   /** Name of the instance. */
   readonly instance: string;
+  /**
+   * True: the instance does not learn that a client has gone and finishes what it has begun. To know when it has room
+   * again, wait for its answer before releasing, though nobody wants it any more.
+   */
+  readonly finishes: boolean;
   /** Call when the request is over, once or more. The instance is not stopped before, within its drain time. */
   release(): void;
 }
+
+/** How to choose an instance for one request. */
+export interface AcquireOptions {
+  /** Not this one again, unless there is no other. */
+  readonly avoid?: Pick<Lease, 'port'>;
+  /** Aborts when the request is no longer wanted: it leaves the queue. */
+  readonly signal?: AbortSignal;
+}
+
+/** Requests that may wait, an instance. */
+const MAX_WAITING = 1000;
+/** The longest delay a Node timer knows. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /** What a version needs from the set it belongs to. */
 export interface VersionOptions {
@@ -45,6 +68,10 @@ export class Version {
   readonly instances: readonly Instance[];
   readonly #names: readonly { name: string; logPath: string }[];
   readonly #released = new Set<() => void>();
+  readonly #plan: ProcessSpec;
+  /** Requests one instance may have at once; those beyond wait in the queue. */
+  readonly #maxInFlight: number;
+  readonly #queue: Queue;
   #turn = 0;
 
   /** Throws `launcher_missing` when nothing here runs it. */
@@ -53,6 +80,15 @@ export class Version {
     const plan = planProcess(config, {
       stopDeadlineMs: options.killDeadlineMs,
       ...(spec.modelDirectory === undefined ? {} : { modelDirectory: spec.modelDirectory }),
+      ...(spec.python === undefined ? {} : { python: spec.python }),
+    });
+    const { maxConcurrentRequestsPerInstance, maxQueueWaitMs } = config.requestSettings;
+    this.#plan = plan;
+    this.#maxInFlight = plan.limits === 'front' ? maxConcurrentRequestsPerInstance : Number.POSITIVE_INFINITY;
+    this.#queue = createQueue({
+      hasRoom: () => this.#free() !== undefined,
+      maxWaiting: MAX_WAITING * config.instanceCount,
+      maxWaitMs: Math.min(maxQueueWaitMs, MAX_TIMER_MS),
     });
     const environment = instanceEnvironment(config, plan, spec.environment, options.machineEnvironment);
     this.spec = spec;
@@ -78,6 +114,7 @@ export class Version {
         log,
         killDeadlineMs: options.killDeadlineMs,
         effects: options.effects,
+        onReady: () => this.#queue.look(),
       });
     });
   }
@@ -103,8 +140,19 @@ export class Version {
     });
   }
 
-  /** A ready instance with the fewest requests in flight, in turn among equals; `avoid` only when there is no other. */
-  acquire(avoid?: Pick<Lease, 'port'>): Lease | undefined {
+  /**
+   * A ready instance with the fewest requests in flight, in turn among equals; undefined when none is ready. Where the
+   * limits of `request_settings` are kept here, a request waits until an instance has room, first come first served:
+   * rejects with `too_many_requests` when that takes longer than `max_queue_wait_ms` or too many wait already.
+   */
+  acquire(options: AcquireOptions = {}): Lease | undefined | Promise<Lease | undefined> {
+    const instance = this.#queue.waiting === 0 ? this.#free(options.avoid) : undefined;
+    if (instance !== undefined) return this.#lease(instance);
+    return this.#anyReady ? this.#wait(options) : undefined;
+  }
+
+  /** A ready instance with room for one more request; `avoid` only when there is no other. */
+  #free(avoid?: Pick<Lease, 'port'>): Instance | undefined {
     let best: Instance | undefined;
     let bestCost = Number.POSITIVE_INFINITY;
     const count = this.instances.length;
@@ -112,14 +160,36 @@ export class Version {
     for (let step = 0; step < count; step += 1) {
       const instance = this.instances[(this.#turn + step) % count];
       const port = instance?.readyPort;
-      if (instance === undefined || port === undefined) continue;
+      if (instance === undefined || port === undefined || instance.inFlight >= this.#maxInFlight) continue;
       const cost = port === avoid?.port ? Number.MAX_SAFE_INTEGER : instance.inFlight;
       if (cost < bestCost) {
         best = instance;
         bestCost = cost;
       }
     }
-    return best === undefined ? undefined : this.#lease(best);
+    return best;
+  }
+
+  get #anyReady(): boolean {
+    return this.instances.some((instance) => instance.readyPort !== undefined);
+  }
+
+  #wait({ avoid, signal }: AcquireOptions): Promise<Lease | undefined> {
+    if (signal?.aborted) return Promise.resolve(undefined);
+    return new Promise((resolve, reject) => {
+      const leave = this.#queue.enter((entered) => {
+        signal?.removeEventListener('abort', onAbort);
+        const instance = entered ? this.#free(avoid) : undefined;
+        if (instance !== undefined) resolve(this.#lease(instance));
+        else if (this.#anyReady) reject(new ModeltapError('too_many_requests'));
+        else resolve(undefined);
+      });
+      function onAbort(): void {
+        leave();
+        resolve(undefined);
+      }
+      signal?.addEventListener('abort', onAbort, { once: true });
+    });
   }
 
   /** Requests in flight over all instances. */
@@ -143,10 +213,12 @@ export class Version {
     return {
       port,
       instance: instance.status().name,
+      finishes: this.#plan.limits === 'front',
       release: () => {
         if (released) return;
         released = true;
         instance.inFlight -= 1;
+        this.#queue.look();
         const waiting = [...this.#released];
         this.#released.clear();
         for (const tell of waiting) tell();

@@ -14,6 +14,11 @@ export interface ForwardOptions {
   readonly body: Buffer | undefined;
   readonly deployment: string;
   readonly requestId: string;
+  /**
+   * True: an instance that goes on with a request nobody waits for. Then `abort` leaves the connection open until the
+   * head of the answer is there, so that the end of the forwarding tells when the instance has done.
+   */
+  readonly finishes: boolean;
   /** Called when the head of the answer is there, before it is passed on. False: it is no longer wanted. */
   readonly onHead: () => boolean;
 }
@@ -39,8 +44,10 @@ export function forward(options: ForwardOptions): Forwarding {
   const { request, response, pool } = options;
   let controller: Dispatcher.DispatchController | undefined;
   let aborted = false;
+  let head = false;
   const abort = () => {
     aborted = true;
+    if (options.finishes && !head) return;
     controller?.abort(new DOMException('the client has gone or the request timed out', 'AbortError'));
   };
   const end = new Promise<ForwardEnd>((resolve) => {
@@ -51,9 +58,16 @@ export function forward(options: ForwardOptions): Forwarding {
         headers: options.headers,
         body: options.body ?? (hasBody(request) ? request : null),
       },
-      passOn(options, resolve, (started) => {
-        controller = started;
-        if (aborted) abort();
+      passOn(options, resolve, {
+        onStart(started) {
+          controller = started;
+          // Nothing of it has been sent yet.
+          if (aborted) started.abort(new DOMException('the client has gone or the request timed out', 'AbortError'));
+        },
+        onHead() {
+          head = true;
+          return !aborted && options.onHead();
+        },
       }),
     );
   });
@@ -74,7 +88,7 @@ export function hasBody(request: IncomingMessage): boolean {
 function passOn(
   options: ForwardOptions,
   resolve: (end: ForwardEnd) => void,
-  onStart: (controller: Dispatcher.DispatchController) => void,
+  on: { onStart: (controller: Dispatcher.DispatchController) => void; onHead: () => boolean },
 ): Dispatcher.DispatchHandler {
   const { response } = options;
   let sent = false;
@@ -82,11 +96,11 @@ function passOn(
   return {
     onRequestStart(controller) {
       sent = true;
-      onStart(controller);
+      on.onStart(controller);
     },
     onResponseStart(controller, status, headers, statusMessage) {
       if (status < 200) return;
-      if (!options.onHead()) {
+      if (!on.onHead()) {
         controller.abort(new DOMException('answered already', 'AbortError'));
         return;
       }

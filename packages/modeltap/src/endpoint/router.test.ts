@@ -10,7 +10,12 @@ import {
 } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
 import { test } from 'node:test';
-import { createEndpointRouter, type EndpointRouterOptions, type RouterLease } from './router.ts';
+import {
+  createEndpointRouter,
+  type EndpointRouterOptions,
+  type RouterAcquireOptions,
+  type RouterLease,
+} from './router.ts';
 import type { RoutedEndpoint } from './traffic.ts';
 
 type Serve = (request: IncomingMessage, response: ServerResponse) => void;
@@ -46,7 +51,7 @@ async function world(
   const deployments = Object.fromEntries(Object.keys(servers).map((name) => [name, { requestTimeoutMs }]));
   const endpoint: RoutedEndpoint = { name: 'iris', traffic: {}, deployments, ...endpointChanges };
   const leases = { out: 0, back: 0 };
-  const acquire = (_endpoint: string, deployment: string, avoid?: RouterLease): RouterLease | undefined => {
+  const acquire = (_endpoint: string, deployment: string, { avoid }: RouterAcquireOptions): RouterLease | undefined => {
     const ports = instances[deployment] ?? [];
     const port = ports.find((one) => one !== avoid?.port) ?? ports[0];
     if (port === undefined) return undefined;
@@ -251,6 +256,8 @@ test('an instance that refuses the connection is replaced by another, with small
   here.instances.blue = [gone.port];
   const broken = await call(here.port, '/endpoints/iris/score', { body: 'x' });
   assert.deepEqual([broken.status, broken.error().code], [502, 'instance_unreachable']);
+  // The place of a broken request is given back a moment later; this ends only when all are back.
+  while (here.leases.back < here.leases.out) await new Promise(setImmediate);
   assert.equal(here.leases.out, here.leases.back);
 });
 
@@ -366,6 +373,7 @@ test('a request over request_timeout_ms is 408 and is broken off, but an answer 
   const late = await call(here.port, '/endpoints/iris/score', { body: 'x' });
   assert.deepEqual([late.status, late.error().code], [408, 'request_timeout']);
   assert.match(late.error().fix, /request_timeout_ms/);
+  assert.match(late.body, /^{"message":"deployment blue did not answer within 60 ms","error":/);
   assert.equal(late.headers['azureml-model-deployment'], 'blue');
   await gone.promise;
   assert.equal((await call(here.port, '/endpoints/iris/stream')).body, 'ab');
@@ -374,6 +382,69 @@ test('a request over request_timeout_ms is 408 and is broken off, but an answer 
   const [text] = (await once(slow, 'data')) as [Buffer];
   assert.match(text.toString(), /^HTTP\/1\.1 408 /);
   slow.destroy();
+});
+
+test('an instance that finishes what it has begun is not free before it has answered, though nobody waits any more', async () => {
+  const arrived = [signal(), signal()];
+  const release: (() => void)[] = [];
+  const closed: boolean[] = [];
+  const leases = { out: 0, back: 0 };
+  const { server, port } = await listen((request, response) => {
+    request.resume();
+    response.on('close', () => closed.push(!response.writableEnded));
+    arrived[release.length]?.resolve();
+    release.push(() => response.end('late'));
+  });
+  await using here = await world(
+    {},
+    {
+      deployments: { blue: { requestTimeoutMs: 60 } },
+      options: {
+        acquire() {
+          leases.out += 1;
+          return { port, finishes: true, release: () => void (leases.back += 1) };
+        },
+      },
+    },
+  );
+  const late = await call(here.port, '/endpoints/iris/score', { body: 'x' });
+  assert.deepEqual([late.status, leases, closed], [408, { out: 1, back: 0 }, []]);
+  const sent = request({ port: here.port, path: '/endpoints/iris/score', method: 'POST' }).on('error', () => undefined);
+  sent.end('x');
+  await arrived[1]?.promise;
+  sent.destroy();
+  while (here.router.inFlight > 0) await new Promise(setImmediate);
+  assert.deepEqual([leases, closed], [{ out: 2, back: 0 }, []]);
+  for (const answer of release) answer();
+  while (leases.back < 2) await new Promise(setImmediate);
+  server.closeAllConnections();
+  server.close();
+});
+
+test('a request waits for the instance it is promised, and leaves when its client has gone', async () => {
+  const waiting: { signal: AbortSignal; give: (lease: RouterLease | undefined) => void }[] = [];
+  await using here = await world(
+    { blue: echo },
+    {
+      options: {
+        acquire: (_endpoint, _deployment, { signal }) => new Promise((give) => waiting.push({ signal, give })),
+      },
+    },
+  );
+  const port = here.instances.blue?.[0] ?? 0;
+  const first = call(here.port, '/endpoints/iris/score', { body: 'x' });
+  while (waiting.length === 0) await new Promise(setImmediate);
+  waiting[0]?.give({ port, release: () => undefined });
+  assert.equal((await first).status, 200);
+  const second = request({ port: here.port, path: '/endpoints/iris/score', method: 'POST' });
+  second.on('error', () => undefined).end('x');
+  while (waiting.length === 1) await new Promise(setImmediate);
+  second.destroy();
+  const { signal: gone, give } = waiting[1] ?? assert.fail('nothing waits');
+  while (!gone.aborted) await new Promise(setImmediate);
+  const released = signal();
+  give({ port, release: released.resolve });
+  await released.promise;
 });
 
 test('more requests than allowed at once are 503', async () => {

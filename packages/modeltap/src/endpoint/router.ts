@@ -11,15 +11,32 @@ import { createUpstreams, type Upstreams } from './upstreams.ts';
 /** The right to send one request to a port on loopback. */
 export interface RouterLease {
   readonly port: number;
+  /** True: the instance finishes what it has begun also when the client has gone; it is not free before. Default false. */
+  readonly finishes?: boolean;
   release(): void;
+}
+
+/** How to choose an instance. */
+export interface RouterAcquireOptions {
+  /** Preferably another than this one. */
+  readonly avoid?: RouterLease;
+  /** Aborts when the request is no longer wanted. */
+  readonly signal: AbortSignal;
 }
 
 /** What the router is given by whoever runs deployments. */
 export interface EndpointRouterOptions {
   /** The endpoint of that name, or undefined. Called for every request. */
   readonly endpoint: (name: string) => RoutedEndpoint | undefined;
-  /** An instance to send one request to, preferably not that of `avoid`; undefined when none is ready now. */
-  readonly acquire: (endpoint: string, deployment: string, avoid?: RouterLease) => RouterLease | undefined;
+  /**
+   * An instance to send one request to; undefined when none is ready now. A promise when the request has to wait for
+   * room; it may reject with the error to answer.
+   */
+  readonly acquire: (
+    endpoint: string,
+    deployment: string,
+    options: RouterAcquireOptions,
+  ) => RouterLease | undefined | Promise<RouterLease | undefined>;
   /** How long a request waits for an instance while none is ready. Default 5000 ms. */
   readonly waitMs?: number;
   /** Requests in flight over all endpoints; more are refused with 503. Default 4096. */
@@ -34,7 +51,7 @@ export interface EndpointRouterOptions {
 export interface EndpointRouter {
   /** True for a request target that is this router's. */
   matches(url: string | undefined): boolean;
-  /** Answers one request; for `http.createServer`. Own errors are `{"error":{code,message,fix}}`. */
+  /** Answers one request; for `http.createServer`. Own errors are `{"message","error":{code,message,fix}}`. */
   serve(request: IncomingMessage, response: ServerResponse): void;
   readonly inFlight: number;
   /** Waits until nothing is in flight, at most until the deadline, then closes all connections to instances. */
@@ -48,6 +65,8 @@ export const ENDPOINT_PREFIX = '/endpoints/';
 const WHOLE_BODY_BYTES = 64 * 1024;
 /** How often a waiting request looks for a ready instance. */
 const LOOK_AGAIN_MS = 20;
+/** So long an instance that broke a connection keeps the place of that request. */
+const BROKEN_PAUSE_MS = 50;
 
 /** Makes a router. */
 export function createEndpointRouter(options: EndpointRouterOptions): EndpointRouter {
@@ -191,6 +210,7 @@ class Router implements EndpointRouter {
       body: how.body,
       deployment,
       requestId,
+      finishes: lease.finishes ?? false,
       onHead: () => {
         if (!exchange.open) return false;
         exchange.open = false;
@@ -199,19 +219,25 @@ class Router implements EndpointRouter {
       },
     });
     exchange.forwarding = forwarding;
-    try {
-      return await forwarding.end;
-    } finally {
-      lease.release();
-    }
+    const end = await forwarding.end;
+    // Who waits for this place would run into an instance that has just died, before that is noticed.
+    if (end.kind === 'answered' || exchange.over.signal.aborted) lease.release();
+    else setTimeout(() => lease.release(), BROKEN_PAUSE_MS);
+    return end;
   }
 
-  /** While a deployment switches or restarts there may be no instance for a moment. */
+  /**
+   * While a deployment switches or restarts there may be no instance for a moment, or only the one that has just failed
+   * (`avoid`): when it has died, that is noticed in a moment.
+   */
   async #lease({ endpoint, deployment, over }: Exchange, avoid?: RouterLease): Promise<RouterLease | undefined> {
     const until = this.#clock.monotonic() + (this.#options.waitMs ?? 5000);
     for (;;) {
-      const lease = this.#options.acquire(endpoint, deployment, avoid);
-      if (lease !== undefined || over.signal.aborted || this.#clock.monotonic() >= until) return lease;
+      const options = avoid === undefined ? { signal: over.signal } : { avoid, signal: over.signal };
+      const lease = await this.#options.acquire(endpoint, deployment, options);
+      const good = lease !== undefined && lease.port !== avoid?.port;
+      if (good || over.signal.aborted || this.#clock.monotonic() >= until) return lease;
+      lease?.release();
       await this.#clock.sleep(LOOK_AGAIN_MS, { signal: over.signal });
     }
   }
@@ -231,7 +257,8 @@ class Router implements EndpointRouter {
     const error = toModeltapError(about.error);
     if (error.code === 'internal') this.#logger.error({ err: error, requestId: about.requestId }, 'the router failed');
     if (response.destroyed || response.headersSent) return;
-    const body = JSON.stringify(toErrorBody(error));
+    // The text also where the inference server of Azure ML has it.
+    const body = JSON.stringify({ message: error.message, ...toErrorBody(error) });
     response.writeHead(error.httpStatus, [
       'content-type',
       'application/json',

@@ -1,14 +1,5 @@
-/** One row of the error registry. `{name}` in a text is filled from the parameters given at the throw. */
-export interface ErrorRow {
-  /** What is wrong, naming the thing. */
-  readonly message: string;
-  /** What the reader can do about it. */
-  readonly fix: string;
-  /** HTTP status an API answers with. */
-  readonly http: number;
-  /** Exit code of the command line: 1 failure, 2 bad usage or input, 3 not found, 4 conflict, 5 unavailable. */
-  readonly exit: number;
-}
+import type { ErrorRow } from './error-row.ts';
+import { SPOOL_ERRORS } from './spool-error-codes.ts';
 
 /**
  * Every error Modeltap raises, by code. `docs/errors.md` is generated from this table (`npm run docs`) and the docs
@@ -195,6 +186,30 @@ export const ERRORS = {
     http: 503,
     exit: 5,
   },
+  environment_build_cancelled: {
+    message: 'building the Python environment was given up',
+    fix: 'Deploy again if that was not meant.',
+    http: 409,
+    exit: 4,
+  },
+  environment_build_failed: {
+    message: 'the Python environment was not built: {detail}',
+    fix: 'Correct conda_file as these lines say, or try again if the package index did not answer. The whole log is {log}.',
+    http: 400,
+    exit: 1,
+  },
+  environment_elsewhere: {
+    message: 'the environment "{reference}" is kept by Azure ML, which is not asked from here',
+    fix: 'Write the packages of the script as environment.conda_file, or register an environment of your own with "modeltap environment create".',
+    http: 400,
+    exit: 3,
+  },
+  environment_unusable: {
+    message: '{path} cannot be used for a Python environment: {detail}',
+    fix: 'Check that it is there, that you may read and write it, and that the disk is not full.',
+    http: 500,
+    exit: 1,
+  },
   event_invalid: {
     message: '{event}: attribute {attribute} {problem}',
     fix: 'Send events as CloudEvents 1.0 has them.',
@@ -233,7 +248,7 @@ export const ERRORS = {
   },
   launcher_missing: {
     message: 'deployment {deployment} cannot be run here: {detail}',
-    fix: 'This version runs scoring scripts in TypeScript or JavaScript: code_configuration.scoring_script must end in .ts, .mts, .js, .mjs or .cjs.',
+    fix: 'This version runs scoring scripts in Python, TypeScript or JavaScript: code_configuration.scoring_script must end in .py, .ts, .mts, .js, .mjs or .cjs.',
     http: 400,
     exit: 2,
   },
@@ -249,15 +264,45 @@ export const ERRORS = {
     http: 405,
     exit: 2,
   },
+  model_busy: {
+    message: 'model "{name}" version {version} is being registered at this moment',
+    fix: 'Wait until it is there, or leave the version out to get the next one.',
+    http: 409,
+    exit: 4,
+  },
+  model_copy_failed: {
+    message: 'the model {path} could not be copied: {detail}',
+    fix: '{hint}',
+    http: 400,
+    exit: 1,
+  },
+  model_empty: {
+    message: 'the model path {path} holds no file',
+    fix: 'Name a file, or a folder with at least one file in it.',
+    http: 400,
+    exit: 2,
+  },
+  model_failed: {
+    message: 'model "{name}" version {version} was not registered: {detail}',
+    fix: '{hint}',
+    http: 500,
+    exit: 1,
+  },
+  model_link: {
+    message: 'the model has a link that cannot be followed: {link} leads to {target}',
+    fix: 'A registered model has all its files: put the file itself there, or remove the link.',
+    http: 400,
+    exit: 2,
+  },
   model_missing: {
     message: 'the model path {path} cannot be read: {detail}',
-    fix: 'Correct "model.path" in the deployment YAML; a relative path begins at the folder of the file.',
+    fix: 'Correct the path of the model; in a YAML file, a relative path begins at the folder of the file.',
     http: 400,
     exit: 2,
   },
   model_reference: {
-    message: 'the model "{reference}" is a reference to a registry, and this version takes models by path only',
-    fix: 'Write "model: { path: ./folder }".',
+    message: 'the model "{reference}" is neither a path on this machine nor a name in this workspace',
+    fix: 'Register it with "modeltap model create" and write azureml:<name>:<version>, or give a path.',
     http: 400,
     exit: 2,
   },
@@ -279,11 +324,23 @@ export const ERRORS = {
     http: 500,
     exit: 4,
   },
+  python_missing: {
+    message: 'there is no usable Python on this machine; found: {seen}',
+    fix: 'Install Python 3.8 or newer with its venv module (on Debian and Ubuntu: apt install python3-venv), or uv and a Python, and have them on the PATH.',
+    http: 500,
+    exit: 1,
+  },
   record_too_large: {
     message: 'the body is larger than {maxBytes} bytes',
     fix: 'Send less at a time, or raise the limit of the agent.',
     http: 413,
     exit: 2,
+  },
+  reference_unknown: {
+    message: 'the {kind} "{reference}" is not registered in this workspace; registered: {known}',
+    fix: 'Register it with "modeltap {command} create", or correct the reference.',
+    http: 404,
+    exit: 3,
   },
   request_invalid: {
     message: 'the request is not valid: {detail}',
@@ -327,63 +384,16 @@ export const ERRORS = {
     http: 400,
     exit: 2,
   },
-  spool_busy: {
-    message: 'the disk is slower than the records that come in',
-    fix: 'Try again shortly. If it lasts, use a faster disk or several agents.',
-    http: 503,
-    exit: 5,
-  },
-  spool_closed: {
-    message: 'the spool is closed, the agent is stopping',
-    fix: 'Try again when the agent runs again.',
-    http: 503,
-    exit: 5,
-  },
-  spool_disk_error: {
-    message: 'the disk of the spool failed: {detail}',
-    fix: 'Check the disk and the permissions of the spool directory. Nothing that was acknowledged depends on this attempt.',
-    http: 503,
-    exit: 5,
-  },
-  spool_foreign: {
-    message: 'segment {segment} belongs to spool {found}, not to {expected}',
-    fix: 'Move the file out of the directory, or start an agent on a directory that holds its spool alone.',
-    http: 500,
-    exit: 4,
-  },
-  spool_format: {
-    message: 'the spool in {directory} has format {found}, this version reads up to {known}',
-    fix: 'Run the version of Modeltap that wrote it, or a newer one.',
-    http: 500,
-    exit: 4,
-  },
-  spool_full: {
-    message: 'the spool {directory} is full',
-    fix: 'Records leave it as soon as storage takes them: check the storage. Or raise the limit of the spool, or free the disk.',
-    http: 503,
-    exit: 5,
-  },
-  spool_locked: {
-    message: 'the spool in {directory} is in use by another process',
-    fix: 'Stop the other agent, or give this one a directory of its own.',
-    http: 409,
-    exit: 4,
-  },
-  spool_too_large: {
-    message: 'the record can never fit in one frame of the spool',
-    fix: 'Send it in parts, or raise the limit of the spool.',
-    http: 413,
-    exit: 2,
-  },
-  spool_too_small: {
-    message: 'a spool of {maxBytes} bytes is too small',
-    fix: 'Give it at least {least} bytes.',
-    http: 400,
-    exit: 2,
-  },
+  ...SPOOL_ERRORS,
   too_many_followers: {
     message: '{limit} followers are connected already',
     fix: 'End another "modeltap tail" first.',
+    http: 429,
+    exit: 5,
+  },
+  too_many_requests: {
+    message: 'too many requests at once: every instance of the deployment has as many as it may',
+    fix: 'Try again shortly, or raise instance_count, request_settings.max_concurrent_requests_per_instance (for Python with WORKER_COUNT) or max_queue_wait_ms.',
     http: 429,
     exit: 5,
   },
@@ -405,6 +415,12 @@ export const ERRORS = {
     http: 400,
     exit: 2,
   },
+  version_taken: {
+    message: '{kind} "{name}" version {version} exists already and holds something else',
+    fix: 'A version never changes. Leave the version out to get the next one, or choose another.',
+    http: 409,
+    exit: 4,
+  },
   workspace_not_running: {
     message: 'no workspace is running in {directory}',
     fix: 'Start one with "modeltap up --workspace DIR", or name its directory with --workspace.',
@@ -416,6 +432,12 @@ export const ERRORS = {
     fix: 'Use it, or stop it first.',
     http: 409,
     exit: 4,
+  },
+  workspace_stopping: {
+    message: 'the workspace is stopping',
+    fix: 'Start it again with "modeltap up" and repeat the command.',
+    http: 503,
+    exit: 5,
   },
 } as const satisfies Record<string, ErrorRow>;
 

@@ -1,4 +1,5 @@
-import { ERRORS, type ErrorCode, type ErrorRow } from './error-codes.ts';
+import { ERRORS, type ErrorCode } from './error-codes.ts';
+import type { ErrorRow } from './error-row.ts';
 
 /** Values for the `{name}` slots of a registry text. */
 export type ErrorParams = Readonly<Record<string, string | number | bigint | boolean>>;

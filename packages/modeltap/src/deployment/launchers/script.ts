@@ -13,6 +13,7 @@ const SERVER = fileURLToPath(
 /** Runs scoring scripts in TypeScript (types stripped) and JavaScript with this very Node. */
 export const scriptLauncher: Launcher = {
   kind: 'script',
+  needsPython: false,
   matches: (config) => config.code !== undefined && SCRIPT.test(config.code.scoringScript),
   plan: (config, context) => plan(config, context),
 };
@@ -37,5 +38,6 @@ function plan(config: DeploymentConfig, context: LaunchContext): ProcessSpec {
       MODELTAP_STOP_DEADLINE_MS: String(Math.floor(context.stopDeadlineMs * 0.9)),
     },
     probePath: '/',
+    limits: 'process',
   };
 }

@@ -237,7 +237,8 @@ test('beyond max_concurrent_requests_per_instance requests wait their turn, and 
   const second = scored(server.port);
   const third = await Promise.race([second, scored(server.port)]);
   assert.equal(third.status, 429);
-  assert.match(third.body, /Too many requests/);
+  assert.match(third.body, /"message":"too many requests at once/);
+  assert.match(third.body, /"code":"too_many_requests"/);
   open.shift()?.();
   assert.equal((await first).status, 200);
   while (open.length === 0) await new Promise(setImmediate);

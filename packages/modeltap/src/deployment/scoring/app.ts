@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { ModeltapError, toErrorBody } from '../../kit/errors.ts';
 import { sendResponse, sendStream, sendWhole } from './answer.ts';
 import { type BodyBudget, readBody } from './body.ts';
 import { createGate, type Gate } from './gate.ts';
@@ -18,6 +19,8 @@ export interface ScoringAppOptions {
   readonly serverVersion: string;
   /** Title of the swagger document. */
   readonly title: string;
+  /** Name of the deployment in answers. Default the title. */
+  readonly deployment?: string;
   /** Where the app writes what is for the operator: one text an event, may hold several lines. */
   readonly log: (text: string) => void;
   readonly newId?: () => string;
@@ -141,7 +144,8 @@ class App implements ScoringApp {
     const { requestTimeoutMs, maxBodyBytes } = this.#options.limits;
     exchange.timer = setTimeout(
       () => {
-        this.#refuse(exchange, 408, `The request was not answered within ${requestTimeoutMs} ms`);
+        const { deployment = this.#options.title } = this.#options;
+        this.#limit(exchange, new ModeltapError('request_timeout', { deployment, timeout: requestTimeoutMs }));
         exchange.call?.abort();
       },
       Math.min(requestTimeoutMs, MAX_TIMER_MS),
@@ -152,7 +156,7 @@ class App implements ScoringApp {
       const data = method === 'GET' ? JSON.stringify(parseQuery(exchange.query)) : body.text;
       exchange.leaveQueue = this.#gate.enter((entered) => {
         if (entered) this.#run(exchange, data);
-        else this.#refuse(exchange, 429, 'Too many requests at once for this instance; try again later');
+        else this.#limit(exchange, new ModeltapError('too_many_requests'));
       });
     });
   }
@@ -222,11 +226,20 @@ class App implements ScoringApp {
     if (!exchange.response.writableEnded) exchange.response.destroy();
   }
 
+  /** Answers that a limit of `request_settings` was reached, with the words the endpoint has for it. */
+  #limit(exchange: Exchange, error: ModeltapError): void {
+    this.#send(exchange, error.httpStatus, { message: error.message, ...toErrorBody(error) }, false);
+  }
+
   #refuse(exchange: Exchange, status: number, message: string, failed = false): void {
+    this.#send(exchange, status, { message }, failed);
+  }
+
+  #send(exchange: Exchange, status: number, body: object, failed: boolean): void {
     const headers = this.#begin(exchange, failed, ['content-type', JSON_TYPE]);
     if (headers === undefined) return;
     if (!exchange.request.complete) headers.push('connection', 'close');
-    sendWhole(exchange.response, status, JSON.stringify({ message }), headers);
+    sendWhole(exchange.response, status, JSON.stringify(body), headers);
   }
 
   #answer(exchange: Exchange, body: string | Uint8Array, extra: readonly string[]): void {
