@@ -1,4 +1,3 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { crc32 } from 'node:zlib';
 import { errorText, isModeltapError, ModeltapError } from '../kit/errors.ts';
@@ -8,6 +7,7 @@ import { badJson, type ReceivedBody, tooMany } from './body.ts';
 import type { IngestContext, KnownRoute } from './context.ts';
 import { DUPLICATE } from './dedupe.ts';
 import { ConstantAttributes, EventTemplate } from './event.ts';
+import type { Exchange } from './exchange.ts';
 import { replyError, replyJson } from './reply.ts';
 import type { SampledOut } from './sampled-out.ts';
 import {
@@ -58,11 +58,8 @@ const NOT_BASE64 = { attribute: 'data_base64', problem: 'is not base64 text' };
 const times = new TimeReader();
 
 interface BatchParts {
-  readonly request: IncomingMessage;
-  readonly response: ServerResponse;
+  readonly exchange: Exchange;
   readonly body: ReceivedBody;
-  /** Local port of the connection. */
-  readonly port: number;
   /** `event`: the request is one event and not a batch, its error is the answer. */
   readonly mode: EventMode;
   /** What the sender says it left out; counted when the request is answered as taken. */
@@ -141,7 +138,7 @@ export class EventBatch {
 
   #refuseAll(error: ModeltapError): void {
     this.#context.flow.bytes -= this.#held;
-    this.#context.refuse(this.#parts, error, undefined, this.#arrivedMs);
+    this.#context.refuse(this.#parts.exchange, error, undefined, this.#arrivedMs);
   }
 
   #slice(fromTable: number, fromEntry: number, torn: JsonFault | undefined): void {
@@ -196,7 +193,7 @@ export class EventBatch {
       );
       return;
     }
-    const route = template.route(this.#context, this.#parts.port);
+    const route = template.route(this.#context, this.#parts.exchange.port);
     if (route instanceof ModeltapError) {
       this.#refuse(index, route, undefined, timeMs ?? this.#arrivedMs);
       return;
@@ -370,17 +367,17 @@ export class EventBatch {
     this.#taken += 1;
     if (this.#taken < this.#open) return;
     this.#context.flow.bytes -= this.#held;
-    const { request, response } = this.#parts;
-    if (this.#context.closing) response.shouldKeepAlive = false;
+    const { exchange, sampledOut } = this.#parts;
+    const { closing } = this.#context;
     const accepted = this.#index - this.#refused;
     if (this.#first !== undefined && accepted === 0) {
-      replyError(request, response, this.#first);
+      replyError(exchange, this.#first, closing);
       return;
     }
-    for (const { collection, records } of this.#parts.sampledOut)
-      this.#context.sampledOut(this.#parts.port, collection, { timeMs: this.#arrivedMs, records });
-    if (this.#first === undefined) this.#context.accepted(response);
-    else replyJson(response, 207, { accepted, rejected: this.#rejected, rejectedCount: this.#refused });
+    for (const { collection, records } of sampledOut)
+      this.#context.sampledOut(exchange.port, collection, { timeMs: this.#arrivedMs, records });
+    if (this.#first === undefined) this.#context.accepted(exchange);
+    else replyJson(exchange, 207, { accepted, rejected: this.#rejected, rejectedCount: this.#refused }, closing);
   }
 }
 

@@ -1,7 +1,7 @@
-import type { IncomingMessage } from 'node:http';
 import { crc32 } from 'node:zlib';
 import { ModeltapError } from '../kit/errors.ts';
 import type { SideFile, SpoolWriter } from '../spool/types.ts';
+import type { BodySink, Exchange } from './exchange.ts';
 import { ReadGate } from './read-gate.ts';
 import { isFault, type JsonFacts, type JsonFault, JsonScan, scanJson } from './scan.ts';
 import { SideStream } from './side-stream.ts';
@@ -90,9 +90,9 @@ export interface BodyListener {
   failed(error: ModeltapError | undefined): void;
 }
 
-/** Receives one request's body. Listeners instead of async iteration: this runs for every record. */
-export class BodyIntake {
-  readonly #request: IncomingMessage;
+/** Receives one request's body. Calls instead of async iteration: this runs for every record. */
+export class BodyIntake implements BodySink {
+  readonly #exchange: Exchange;
   readonly #options: BodyOptions;
   readonly #flow: BodyFlow;
   readonly #listener: BodyListener;
@@ -104,42 +104,38 @@ export class BodyIntake {
   #side: SideStream | undefined;
   #gate: ReadGate | undefined;
   #done = false;
-  #watched = false;
   #tick: number;
   #length: number | undefined;
   /** Place among the open bodies; kept by the flow. */
   place = -1;
 
-  constructor(request: IncomingMessage, options: BodyOptions, flow: BodyFlow, listener: BodyListener) {
-    this.#request = request;
+  constructor(exchange: Exchange, options: BodyOptions, flow: BodyFlow, listener: BodyListener) {
+    this.#exchange = exchange;
     this.#options = options;
     this.#flow = flow;
     this.#listener = listener;
     this.#tick = flow.tick;
+    this.#length = exchange.headers.bytes;
   }
 
-  /** Begins to listen. `length` is the Content-Length, if there is one. */
-  start(length: number | undefined): void {
-    const request = this.#request;
-    const options = this.#options;
-    this.#length = length;
-    if (length !== undefined && length > options.maxBytes) {
-      this.#fail(tooLarge(options.maxBytes));
+  /** Begins to listen. */
+  start(): void {
+    const { maxBytes } = this.#options;
+    if (this.#length !== undefined && this.#length > maxBytes) {
+      this.#fail(tooLarge(maxBytes));
       return;
     }
     this.#flow.add(this);
-    request.on('data', (chunk: Buffer) => this.#take(chunk));
-    request.on('end', () => this.#end());
+    this.#exchange.receive(this);
   }
 
   /** Called by the flow from time to time. */
   sweep(): void {
-    if (this.#request.destroyed && !this.#request.complete) this.#gone();
-    else if (this.#side?.paused === true) this.#tick = this.#flow.tick;
+    if (this.#side?.paused === true) this.#tick = this.#flow.tick;
     else if (this.#flow.tick - this.#tick > 4) this.#fail(new ModeltapError('body_timeout'));
   }
 
-  #take(chunk: Buffer): void {
+  piece(chunk: Buffer): void {
     if (this.#done) return;
     this.#tick = this.#flow.tick;
     this.#bytes += chunk.length;
@@ -148,10 +144,6 @@ export class BodyIntake {
     if (bytes > options.maxBytes) {
       this.#fail(tooLarge(options.maxBytes));
       return;
-    }
-    if (!this.#watched && bytes !== this.#length) {
-      this.#watched = true;
-      this.#request.once('close', () => this.#gone());
     }
     if (bytes > PACE_AT_BYTES && bytes !== this.#length) this.#pace().count(chunk.length);
     if (options.crc === true) this.#crc = crc32(chunk, this.#crc);
@@ -173,7 +165,7 @@ export class BodyIntake {
   }
 
   #pace(): ReadGate {
-    return (this.#gate ??= new ReadGate(this.#request));
+    return (this.#gate ??= new ReadGate(this.#exchange));
   }
 
   #scanPiece(chunk: Buffer): JsonFault | undefined {
@@ -213,7 +205,7 @@ export class BodyIntake {
     this.#release();
   }
 
-  #end(): void {
+  ended(): void {
     if (this.#done) return;
     const { kind } = this.#options;
     let facts: JsonFacts | undefined;
@@ -257,8 +249,7 @@ export class BodyIntake {
     this.#held = 0;
   }
 
-  #gone(): void {
-    if (this.#request.complete) return;
+  gone(): void {
     this.#fail(undefined);
   }
 

@@ -1,15 +1,14 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
 import { crc32 } from 'node:zlib';
 import { ModeltapError } from '../kit/errors.ts';
 import { FLAG } from '../record/codec.ts';
 import type { SpoolRefusal } from '../spool/types.ts';
 import { BoundedMap, isAttributeName, isJsonType } from './attributes.ts';
 import { BodyIntake, type BodyListener, type ReceivedBody } from './body.ts';
-import { flagsOf, type IngestContext, type KnownRoute, quoted, type ReceivedExchange } from './context.ts';
+import { flagsOf, type IngestContext, type KnownRoute, quoted } from './context.ts';
 import { EventBatch } from './batch.ts';
 import { DUPLICATE } from './dedupe.ts';
 import { ConstantAttributes } from './event.ts';
-import { headersOf, type ReadHeaders } from './headers.ts';
+import type { Exchange } from './exchange.ts';
 import { parseSampledOut, SAMPLED_OUT_FORM, SAMPLED_OUT_HEADER } from './sampled-out.ts';
 import { parseRfc3339 } from './time.ts';
 
@@ -48,25 +47,23 @@ export class CloudEventsReceiver {
   }
 
   /** Takes a POST. */
-  receive(exchange: ReceivedExchange): void {
-    const { request, response, port } = exchange;
+  receive(exchange: Exchange): void {
     const context = this.#context;
-    const headers = headersOf(request);
+    const { headers } = exchange;
     const { contentType = '', host = '', encoding } = headers.shape;
     const mode = this.#modes.get(contentType) ?? this.#modes.set(contentType, contentMode(contentType));
     const wrong =
       context.gate(host, encoding) ??
       (mode === 'unknown' ? new ModeltapError('unsupported_content_type', { type: quoted(contentType) }) : undefined);
     if (wrong !== undefined || mode === 'unknown') {
-      context.refuse({ request, response }, wrong, undefined, context.now());
+      context.refuse(exchange, wrong, undefined, context.now());
       return;
     }
     if (mode === 'binary') {
-      this.#binary(exchange, headers);
+      this.#binary(exchange);
       return;
     }
-    const failed = (error: ModeltapError | undefined) =>
-      context.refuse({ request, response }, error, undefined, context.now());
+    const failed = (error: ModeltapError | undefined) => context.refuse(exchange, error, undefined, context.now());
     const sampledOut = mode === 'batch' && headers.sampledOut !== undefined ? parseSampledOut(headers.sampledOut) : [];
     if (sampledOut === undefined) {
       const problem = { attribute: SAMPLED_OUT_HEADER, problem: SAMPLED_OUT_FORM };
@@ -74,26 +71,26 @@ export class CloudEventsReceiver {
       return;
     }
     const { maxBatchBytes, maxBatchEvents } = context.limits;
-    const received = (body: ReceivedBody) =>
-      new EventBatch(context, { request, response, body, port, mode, sampledOut }).run();
+    const received = (body: ReceivedBody) => new EventBatch(context, { exchange, body, mode, sampledOut }).run();
     const options = {
       kind: mode,
       maxBytes: maxBatchBytes,
       maxEvents: maxBatchEvents,
     } as const;
-    new BodyIntake(request, options, context.flow, { received, failed }).start(headers.bytes);
+    new BodyIntake(exchange, options, context.flow, { received, failed }).start();
   }
 
-  #binary({ request, response, port }: ReceivedExchange, headers: ReadHeaders): void {
+  #binary(exchange: Exchange): void {
     const context = this.#context;
     const arrivedMs = context.now();
-    const { contentType } = headers.shape;
-    const event = readEvent(request.rawHeaders, contentType);
+    const { contentType } = exchange.headers.shape;
+    const event = readEvent(exchange.rawHeaders, contentType);
     const { template } = event;
-    const found = template.fault || event.fault ? undefined : context.route(port, template.type, template.source);
+    const found =
+      template.fault || event.fault ? undefined : context.route(exchange.port, template.type, template.source);
     const route = found instanceof ModeltapError ? undefined : found;
     const timeMs = event.timeMs ?? arrivedMs;
-    const failed = (error: ModeltapError | undefined) => context.refuse({ request, response }, error, route, timeMs);
+    const failed = (error: ModeltapError | undefined) => context.refuse(exchange, error, route, timeMs);
     if (route === undefined) {
       const fault = event.fault ?? template.fault;
       failed(
@@ -101,7 +98,7 @@ export class CloudEventsReceiver {
       );
       return;
     }
-    const take = (body: ReceivedBody) => this.#take({ request, response, route, event, body, timeMs, arrivedMs });
+    const take = (body: ReceivedBody) => this.#take({ exchange, route, event, body, timeMs, arrivedMs });
     const { maxRecordBytes, sideFileBytes } = context.limits;
     const kind = contentType !== undefined && isJsonType(contentType) ? 'json' : 'opaque';
     const options = {
@@ -112,16 +109,16 @@ export class CloudEventsReceiver {
       crc: true,
     } as const;
     const listener: BodyListener = { received: take, failed };
-    new BodyIntake(request, options, context.flow, listener).start(headers.bytes);
+    new BodyIntake(exchange, options, context.flow, listener).start();
   }
 
   #take(taken: Taken): void {
-    const { request, response, route, event, body, timeMs, arrivedMs } = taken;
+    const { exchange, route, event, body, timeMs, arrivedMs } = taken;
     const context = this.#context;
     const { destination, counts } = route;
     const finish = (error: ModeltapError | undefined) => {
-      if (error) context.refuse({ request, response }, error, route, timeMs);
-      else context.accepted(response);
+      if (error) context.refuse(exchange, error, route, timeMs);
+      else context.accepted(exchange);
     };
     const empty = body.bytes === 0 && body.facts === undefined;
     // As the spool will have it: an event of an earlier run is known by what is in the spool.
@@ -160,8 +157,7 @@ export class CloudEventsReceiver {
 }
 
 interface Taken {
-  readonly request: IncomingMessage;
-  readonly response: ServerResponse;
+  readonly exchange: Exchange;
   readonly route: KnownRoute;
   readonly event: BinaryEvent;
   readonly body: ReceivedBody;

@@ -1,4 +1,3 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
 import { ModeltapError } from '../kit/errors.ts';
 import { isLoopbackHostHeader } from '../kit/loopback.ts';
 import { encodeHead, FLAG, MAX_FIELD_BYTES, maxHeadBytes, type RecordHead } from '../record/codec.ts';
@@ -7,7 +6,8 @@ import type { SideFile, SpoolRefusal, SpoolWriter } from '../spool/types.ts';
 import { BoundedMap, SDK_SOURCE } from './attributes.ts';
 import type { BodyFlow } from './body.ts';
 import type { DedupeWindow } from './dedupe.ts';
-import { refusalError, replyAccepted, replyError } from './reply.ts';
+import type { Exchange } from './exchange.ts';
+import { refusalError, replyError } from './reply.ts';
 import type { JsonFacts } from './scan.ts';
 import type { IngestCounts, IngestLimits, Route } from './types.ts';
 
@@ -28,17 +28,6 @@ export interface KnownRoute {
 /** Told when a record is durable, or why it never will be; `refusal` when it was the spool that did not take it. */
 export interface AppendListener {
   appended(error: ModeltapError | undefined, refusal: SpoolRefusal | undefined): void;
-}
-
-/** A request with its answer. */
-export interface Exchange {
-  readonly request: IncomingMessage;
-  readonly response: ServerResponse;
-}
-
-/** A request as a receiver gets it; `port` is the local one. */
-export interface ReceivedExchange extends Exchange {
-  readonly port: number;
 }
 
 /** What the receivers share. */
@@ -193,22 +182,15 @@ export class IngestContext {
   }
 
   /** Answers 204. */
-  accepted(response: ServerResponse): void {
-    if (this.closing) response.shouldKeepAlive = false;
-    replyAccepted(response);
+  accepted(exchange: Exchange): void {
+    exchange.accept(this.closing);
   }
 
   /** Counts a refused record and answers with the error; without an error the sender is gone and nothing is counted. */
-  refuse(
-    { request, response }: Exchange,
-    error: ModeltapError | undefined,
-    route: KnownRoute | undefined,
-    timeMs: number,
-  ): void {
+  refuse(exchange: Exchange, error: ModeltapError | undefined, route: KnownRoute | undefined, timeMs: number): void {
     if (error === undefined) return;
     (route?.counts ?? this.counts).rejected(error.code, route?.destination.id ?? 0, timeMs);
-    if (this.closing) response.shouldKeepAlive = false;
-    replyError(request, response, error);
+    replyError(exchange, error, this.closing);
   }
 }
 

@@ -1,4 +1,3 @@
-import { IncomingMessage } from 'node:http';
 import { SAMPLED_OUT_HEADER } from './sampled-out.ts';
 
 /*
@@ -13,28 +12,27 @@ export const HEADER = {
   contentType: 1,
   contentEncoding: 2,
   host: 3,
-  expect: 4,
-  type: 5,
-  modelVersion: 6,
-  collectDataType: 7,
-  agent: 8,
+  type: 4,
+  modelVersion: 5,
+  collectDataType: 6,
+  agent: 7,
   /** Any other `ce-…` header. */
-  extension: 9,
+  extension: 8,
   /** From here on: expected to differ from request to request. */
-  contentLength: 10,
-  time: 11,
-  requestId: 12,
-  sampledOut: 13,
+  contentLength: 9,
+  time: 10,
+  requestId: 11,
+  sampledOut: 12,
 } as const;
 
-type HeaderCode = (typeof HEADER)[keyof typeof HEADER];
+/** One of them. */
+export type HeaderCode = (typeof HEADER)[keyof typeof HEADER];
 
 const CODES: ReadonlyMap<string, HeaderCode> = new Map([
   ['content-type', HEADER.contentType],
   ['content-length', HEADER.contentLength],
   ['content-encoding', HEADER.contentEncoding],
   ['host', HEADER.host],
-  ['expect', HEADER.expect],
   ['ce-time', HEADER.time],
   ['ce-type', HEADER.type],
   ['ce-x-request-id', HEADER.requestId],
@@ -45,7 +43,7 @@ const CODES: ReadonlyMap<string, HeaderCode> = new Map([
 ]);
 
 /** What the header of this name is, whatever its case. */
-function headerCode(name: string): HeaderCode {
+export function headerCode(name: string): HeaderCode {
   const lower = name.toLowerCase();
   return CODES.get(lower) ?? (lower.startsWith('ce-') ? HEADER.extension : HEADER.other);
 }
@@ -59,9 +57,10 @@ export class HeaderShape {
   readonly #values: readonly string[];
   readonly #codes: Uint8Array;
   readonly host: string | undefined;
-  readonly expect: string | undefined;
   readonly contentType: string | undefined;
   readonly encoding: string;
+  /** How often headers of this shape were read in a row or nearly so. */
+  reads = 0;
   /** For a receiver to keep what it made of these headers. */
   template: unknown;
 
@@ -71,7 +70,6 @@ export class HeaderShape {
     this.#values = raw.filter((_, index) => index % 2 === 1);
     this.#codes = Uint8Array.from(this.#names, headerCode);
     this.host = this.first(HEADER.host);
-    this.expect = this.first(HEADER.expect);
     this.contentType = this.first(HEADER.contentType);
     this.encoding = this.first(HEADER.contentEncoding) ?? '';
   }
@@ -96,16 +94,14 @@ export class HeaderShape {
     const headers = new ReadHeaders(this);
     for (let index = 0; index < names.length; index += 1) {
       if (raw[2 * index] !== names[index]) return undefined;
-      const code = this.#codes[index] as number;
+      const code = this.#codes[index] as HeaderCode;
       if (code === HEADER.other) continue;
       const value = raw[2 * index + 1] as string;
       if (code < HEADER.contentLength) {
         if (value !== this.#values[index]) return undefined;
-      } else if (code === HEADER.contentLength) headers.length = value;
-      else if (code === HEADER.time) headers.time ||= value;
-      else if (code === HEADER.requestId) headers.requestId ||= value;
-      else headers.sampledOut = headers.sampledOut === undefined ? value : `${headers.sampledOut},${value}`;
+      } else headers.take(code, value);
     }
+    this.reads += 1;
     return headers;
   }
 }
@@ -113,8 +109,8 @@ export class HeaderShape {
 /** The headers of one request. */
 export class ReadHeaders {
   readonly shape: HeaderShape;
-  /** Content-Length, empty when there is none. */
-  length = '';
+  /** Content-Length; undefined when there is none. */
+  bytes: number | undefined;
   /** `ce-time`, empty when there is none. */
   time = '';
   /** `ce-x-request-id`, empty when there is none. */
@@ -126,18 +122,12 @@ export class ReadHeaders {
     this.shape = shape;
   }
 
-  // Node itself asks every request for these two.
-  get host(): string | undefined {
-    return this.shape.host;
-  }
-
-  get expect(): string | undefined {
-    return this.shape.expect;
-  }
-
-  /** Content-Length as a number. */
-  get bytes(): number | undefined {
-    return this.length === '' ? undefined : Number(this.length);
+  /** Takes the value of a header that differs from request to request. */
+  take(code: HeaderCode, value: string): void {
+    if (code === HEADER.time) this.time ||= value;
+    else if (code === HEADER.requestId) this.requestId ||= value;
+    else if (code === HEADER.contentLength) this.bytes = Number(value);
+    else this.sampledOut = this.sampledOut === undefined ? value : `${this.sampledOut},${value}`;
   }
 }
 
@@ -160,41 +150,4 @@ export function readHeaders(raw: readonly string[]): ReadHeaders {
   if (shapes.length >= MAX_SHAPES) shapes.pop();
   shapes.unshift(shape);
   return shape.read(raw) as ReadHeaders;
-}
-
-/** Set on a request whose headers were read. */
-const READ = Symbol('read headers');
-
-/** The paths whose requests are read this way. */
-const PATHS: ReadonlySet<string> = new Set(['/modeldata/log', '/v1/events']);
-
-/**
- * A request whose `headers` hold only what Node asks for (`host`, `expect`) when it is a POST to ingest. All other
- * requests are as usual. To be given to `createServer`.
- */
-export class IngestRequest extends IncomingMessage {
-  declare [READ]: ReadHeaders | undefined;
-
-  /** The headers of a POST to ingest. */
-  get ingestHeaders(): ReadHeaders {
-    return (this[READ] ??= readHeaders(this.rawHeaders));
-  }
-}
-
-const usual = Object.getOwnPropertyDescriptor(IncomingMessage.prototype, 'headers');
-
-// An accessor of the base class that TypeScript knows as a property, so it can only be replaced this way.
-Object.defineProperty(IngestRequest.prototype, 'headers', {
-  configurable: true,
-  get(this: IngestRequest): unknown {
-    return this.method === 'POST' && PATHS.has(this.url ?? '') ? this.ingestHeaders : usual?.get?.call(this);
-  },
-  set(this: IngestRequest, value: unknown) {
-    usual?.set?.call(this, value);
-  },
-});
-
-/** The headers of a request, however it was made: `handle` also takes requests of other servers. */
-export function headersOf(request: IncomingMessage): ReadHeaders {
-  return request instanceof IngestRequest ? request.ingestHeaders : readHeaders(request.rawHeaders);
 }

@@ -1,8 +1,7 @@
 import { randomUUID } from 'node:crypto';
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { crc32 } from 'node:zlib';
-import { ModeltapError, systemCode } from '../kit/errors.ts';
+import { ModeltapError } from '../kit/errors.ts';
 import { requireLoopback } from '../kit/loopback.ts';
 import type { StoredRecord } from '../record/types.ts';
 import type { SpoolWriter } from '../spool/types.ts';
@@ -10,8 +9,10 @@ import { BodyFlow } from './body.ts';
 import { CloudEventsReceiver } from './cloud-events.ts';
 import { IngestContext } from './context.ts';
 import { DedupeWindow } from './dedupe.ts';
-import { headersOf, IngestRequest } from './headers.ts';
+import type { Exchange } from './exchange.ts';
+import { FrontListener } from './front/listener.ts';
 import { receiveMdcLog } from './mdc-log.ts';
+import { NodeExchange } from './node-exchange.ts';
 import { replyError } from './reply.ts';
 import {
   type Ingest,
@@ -26,8 +27,8 @@ import {
 interface Receiver {
   readonly path: string;
   readonly allow: string;
-  /** Takes a POST. `port` is the local one. */
-  receive(request: IncomingMessage, response: ServerResponse, port: number): void;
+  /** Takes a POST. */
+  receive(exchange: Exchange): void;
   /** Answers OPTIONS, where the protocol has it. */
   options?(response: ServerResponse): void;
 }
@@ -43,7 +44,7 @@ class HttpIngest implements Ingest {
   readonly #context: IngestContext;
   readonly #receivers: readonly Receiver[];
   /** Open listeners, in the order asked for. */
-  #listeners: Listener[] = [];
+  #listeners: FrontListener[] = [];
 
   constructor(options: IngestOptions) {
     this.#options = options;
@@ -63,12 +64,12 @@ class HttpIngest implements Ingest {
       {
         path: '/modeldata/log',
         allow: 'POST',
-        receive: (request, response, port) => receiveMdcLog(this.#context, { request, response, port }),
+        receive: (exchange) => receiveMdcLog(this.#context, exchange),
       },
       {
         path: '/v1/events',
         allow: 'POST, OPTIONS',
-        receive: (request, response, port) => cloudEvents.receive({ request, response, port }),
+        receive: (exchange) => cloudEvents.receive(exchange),
         options: (response) => this.#describe(response),
       },
     ];
@@ -104,11 +105,12 @@ class HttpIngest implements Ingest {
     const path = query < 0 ? url : url.slice(0, query);
     for (const receiver of this.#receivers) {
       if (receiver.path !== path) continue;
-      if (request.method === 'POST') receiver.receive(request, response, port);
+      const exchange = new NodeExchange(request, response, port);
+      if (request.method === 'POST') receiver.receive(exchange);
       else if (request.method === 'OPTIONS' && receiver.options) receiver.options(response);
       else {
         const params = { method: request.method ?? '', allow: receiver.allow };
-        replyError(request, response, new ModeltapError('method_not_allowed', params));
+        replyError(exchange, new ModeltapError('method_not_allowed', params), this.#context.closing);
       }
       return true;
     }
@@ -132,7 +134,8 @@ class HttpIngest implements Ingest {
       return;
     }
     const name = (request.url ?? '').slice(0, 128);
-    replyError(request, response, new ModeltapError('not_found', { kind: 'path', name, command: '' }));
+    const error = new ModeltapError('not_found', { kind: 'path', name, command: '' });
+    replyError(new NodeExchange(request, response, port), error, this.#context.closing);
   }
 
   async listen(): Promise<void> {
@@ -141,8 +144,8 @@ class HttpIngest implements Ingest {
 
   async setListeners(addresses: readonly ListenAddress[]): Promise<void> {
     for (const { host } of addresses) requireLoopback(host);
-    const opened: Listener[] = [];
-    const next: Listener[] = [];
+    const opened: FrontListener[] = [];
+    const next: FrontListener[] = [];
     try {
       for (const { host, port } of addresses) {
         const known = this.#listeners.find((one) => one.host === host && one.port === port);
@@ -160,35 +163,17 @@ class HttpIngest implements Ingest {
     void closeAll(old, this.#limits.requestMs);
   }
 
-  async #open(host: string, port: number): Promise<Listener> {
-    const server = this.#server();
-    await listenOn(server, { host, port });
-    return { server, host, port: (server.address() as AddressInfo).port };
-  }
-
-  #server(): Server {
-    const { headersMs, requestMs, keepAliveMs, maxConnections } = this.#limits;
-    const server = createServer({
-      IncomingMessage: IngestRequest,
-      keepAliveTimeout: keepAliveMs,
-      headersTimeout: headersMs,
-      requestTimeout: requestMs,
-      connectionsCheckingInterval: Math.max(10, Math.min(5000, headersMs / 2)),
-      noDelay: true,
-    });
-    server.maxConnections = maxConnections;
-    // Asking each socket would be a system call for every request.
-    let port = 0;
-    server.on('listening', () => {
-      port = (server.address() as AddressInfo).port;
-    });
-    server.on('request', (request, response) => this.#answer(request, response, port));
-    server.on('checkContinue', (request: IncomingMessage, response: ServerResponse) => {
-      // A body that will be refused for its announced length is not asked for.
-      if ((headersOf(request).bytes ?? 0) <= this.#limits.maxBatchBytes) response.writeContinue();
-      this.#answer(request, response, port);
-    });
-    return server;
+  async #open(host: string, port: number): Promise<FrontListener> {
+    const options = {
+      limits: this.#limits,
+      paths: this.#receivers.map(({ path }) => path),
+      receive: (path: number, exchange: Exchange) => this.#receivers[path]?.receive(exchange),
+      answer: (request: IncomingMessage, response: ServerResponse, local: number) =>
+        this.#answer(request, response, local),
+    };
+    const listener = new FrontListener(options, host);
+    await listener.listen(port);
+    return listener;
   }
 
   async close(deadlineMs: number): Promise<void> {
@@ -200,37 +185,7 @@ class HttpIngest implements Ingest {
   }
 }
 
-interface Listener extends ListenAddress {
-  readonly server: Server;
-}
-
-/** Stops accepting, waits for requests under way, and cuts them at the deadline. */
-async function closeAll(listeners: readonly Listener[], deadlineMs: number): Promise<void> {
-  const closed = listeners.map(
-    ({ server }) =>
-      new Promise<void>((done) => {
-        server.close(() => done());
-        server.closeIdleConnections();
-      }),
-  );
-  const timer = setTimeout(() => {
-    for (const { server } of listeners) server.closeAllConnections();
-  }, deadlineMs);
-  timer.unref();
-  await Promise.all(closed);
-  clearTimeout(timer);
-}
-
-async function listenOn(server: Server, { host, port }: ListenAddress): Promise<void> {
-  await new Promise<void>((done, failed) => {
-    const onError = (error: Error) => {
-      const busy = systemCode(error) === 'EADDRINUSE';
-      failed(busy ? new ModeltapError('port_in_use', { host, port, option: '--port' }, { cause: error }) : error);
-    };
-    server.once('error', onError);
-    server.listen({ host: host.replace(/^\[|\]$/g, ''), port, backlog: 1024 }, () => {
-      server.off('error', onError);
-      done();
-    });
-  });
+/** Closes them all by the same deadline. */
+async function closeAll(listeners: readonly FrontListener[], deadlineMs: number): Promise<void> {
+  await Promise.all(listeners.map((listener) => listener.close(deadlineMs)));
 }

@@ -1,11 +1,11 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
 import { ModeltapError } from '../kit/errors.ts';
 import { FLAG } from '../record/codec.ts';
 import type { SpoolRefusal } from '../spool/types.ts';
 import { type AttributeValue, encodeAttributes, isFixedName, isJsonType, sampledRate } from './attributes.ts';
 import { BodyIntake, type BodyListener, type BodyOptions, type ReceivedBody } from './body.ts';
-import { type AppendListener, flagsOf, type IngestContext, type KnownRoute, type ReceivedExchange } from './context.ts';
-import { HEADER, type HeaderShape, headersOf, type ReadHeaders } from './headers.ts';
+import { type AppendListener, flagsOf, type IngestContext, type KnownRoute } from './context.ts';
+import type { Exchange } from './exchange.ts';
+import { HEADER, type HeaderShape } from './headers.ts';
 import { parseLooseTime } from './time.ts';
 
 /** What requests with equal constant headers share. */
@@ -55,16 +55,15 @@ function timeOf(text: string): number | undefined {
  * `ce-…` headers (Latin-1, no CloudEvents message), body as the SDK serialised it. Never deduplicates: the protocol has
  * no event id.
  */
-export function receiveMdcLog(context: IngestContext, exchange: ReceivedExchange): void {
+export function receiveMdcLog(context: IngestContext, exchange: Exchange): void {
   const { port } = exchange;
-  const headers = headersOf(exchange.request);
-  const { shape } = headers;
+  const { shape } = exchange.headers;
   let template = shape.template;
   if (!(template instanceof LogTemplate) || template.port !== port || isStale(template, context)) {
     template = new LogTemplate(context, shape, port);
     shape.template = template;
   }
-  new LogExchange(exchange, headers, template as LogTemplate).start();
+  new LogRecord(exchange, template as LogTemplate).start();
 }
 
 function isStale(template: LogTemplate, context: IngestContext): boolean {
@@ -72,39 +71,36 @@ function isStale(template: LogTemplate, context: IngestContext): boolean {
 }
 
 /** One POST and its answer. One object with methods instead of closures: there is one for every record. */
-class LogExchange implements BodyListener, AppendListener {
-  readonly request: IncomingMessage;
-  readonly response: ServerResponse;
-  readonly #headers: ReadHeaders;
+class LogRecord implements BodyListener, AppendListener {
+  readonly #exchange: Exchange;
   readonly #template: LogTemplate;
   readonly #arrivedMs: number;
   readonly #timeMs: number | undefined;
 
-  constructor(exchange: ReceivedExchange, headers: ReadHeaders, template: LogTemplate) {
-    this.request = exchange.request;
-    this.response = exchange.response;
-    this.#headers = headers;
+  constructor(exchange: Exchange, template: LogTemplate) {
+    this.#exchange = exchange;
     this.#template = template;
     this.#arrivedMs = template.context.now();
-    this.#timeMs = timeOf(headers.time);
+    this.#timeMs = timeOf(exchange.headers.time);
   }
 
   start(): void {
     const { context, error, body } = this.#template;
-    if (error === undefined) new BodyIntake(this.request, body, context.flow, this).start(this.#headers.bytes);
+    if (error === undefined) new BodyIntake(this.#exchange, body, context.flow, this).start();
     else this.failed(error);
   }
 
   received(body: ReceivedBody): void {
     const { context, route, attributes } = this.#template;
     if (route === undefined) return;
+    const { requestId } = this.#exchange.headers;
     const head = {
       destinationId: route.destination.id,
       timeMs: this.#timeMs ?? this.#arrivedMs,
       receivedMs: this.#arrivedMs,
       attributes,
       id: '',
-      correlationId: this.#headers.requestId === '' ? context.uuid() : this.#headers.requestId,
+      correlationId: requestId === '' ? context.uuid() : requestId,
       flags: flagsOf(body.facts) | (body.sideFile ? FLAG.sideFile : 0),
       rows: body.facts?.rows ?? 1,
       bodyBytes: body.bytes,
@@ -119,12 +115,12 @@ class LogExchange implements BodyListener, AppendListener {
     }
     const { context, route } = this.#template;
     if (this.#timeMs === undefined && route !== undefined) context.timeReplaced(route);
-    context.accepted(this.response);
+    context.accepted(this.#exchange);
   }
 
   failed(error: ModeltapError | undefined): void {
     const { context, route } = this.#template;
-    context.refuse(this, error, route, this.#timeMs ?? this.#arrivedMs);
+    context.refuse(this.#exchange, error, route, this.#timeMs ?? this.#arrivedMs);
   }
 }
 
