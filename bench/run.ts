@@ -14,6 +14,7 @@ const BENCHES: Readonly<Record<string, () => Promise<{ run(): Promise<BenchRow[]
   hol: () => import('./hol.ts'),
   delivery: () => import('./delivery.ts'),
   upload: () => import('./upload.ts'),
+  proxy: () => import('./proxy.ts'),
   scoring: () => import('./scoring.ts'),
   python: () => import('./python-scoring.ts'),
   soak: () => import('./soak.ts'),

@@ -18,10 +18,11 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   payload: ['kit', 'record'],
   catalog: ['kit', 'config', 'storage'],
   ingest: ['kit', 'record', 'spool'],
+  tap: ['kit', 'record', 'spool', 'payload'],
   endpoint: ['kit', 'catalog'],
   delivery: ['kit', 'record', 'spool', 'storage'],
   deployment: ['kit', 'config', 'catalog'],
-  agent: ['kit', 'config', 'record', 'storage', 'spool', 'ingest', 'delivery', 'catalog'],
+  agent: ['kit', 'config', 'record', 'storage', 'spool', 'ingest', 'tap', 'delivery', 'catalog'],
   api: [
     'kit',
     'config',

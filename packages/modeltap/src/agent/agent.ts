@@ -9,11 +9,14 @@ import { createCounters, type Counters } from '../kit/counters.ts';
 import { errorText, ModeltapError } from '../kit/errors.ts';
 import type { Logger } from '../kit/logger.ts';
 import { version } from '../kit/version.ts';
+import type { DestinationSettings } from '../record/destinations.ts';
 import type { RecoveryReport } from '../spool/types.ts';
+import type { TapSink } from '../tap/types.ts';
 import { type AgentView, createAdminRoutes } from './admin.ts';
 import { agentHealth } from './health.ts';
 import { type AgentLane, openLane } from './lane.ts';
 import { allSettings, type RouteTarget, routeTable } from './routes.ts';
+import { AgentTaps } from './taps.ts';
 
 /** What an agent runs from. */
 export interface AgentOptions {
@@ -26,6 +29,8 @@ export interface AgentOptions {
 /** A running agent: it takes records, keeps them, stores them, and accounts for them. */
 export interface Agent {
   readonly addresses: readonly ListenAddress[];
+  /** Where its taps listen. */
+  readonly taps: AgentTaps['addresses'];
   /** What each spool found at start. */
   readonly recovery: Readonly<Record<string, RecoveryReport>>;
   /** Reads the file again and uses it: collections, ports, datastores and their credentials. Limits and the spool's place need a restart. */
@@ -46,6 +51,7 @@ class RunningAgent implements Agent, AgentView {
   readonly #counters: Counters = createCounters();
   readonly #lanes = new Map<string, AgentLane>();
   readonly #ingest: Ingest;
+  readonly #taps: AgentTaps;
   #config: AgentConfig;
   #reloading: Promise<unknown> = Promise.resolve();
   /** Datastores whose lane could not be opened at a reload, and why. */
@@ -88,6 +94,12 @@ class RunningAgent implements Agent, AgentView {
       [{}, this.#ingest.inflightBytes],
     ]);
     this.#declareSpoolMetrics();
+    this.#taps = new AgentTaps({
+      config,
+      logger: options.logger,
+      counters: this.#counters,
+      sink: (settings) => this.#sink(settings),
+    });
   }
 
   async start(): Promise<void> {
@@ -96,6 +108,7 @@ class RunningAgent implements Agent, AgentView {
       for (const { name } of this.#config.datastores)
         if (this.#isNeeded(name, this.#config)) await this.#openLane(name);
       this.#ingest.replaceRoutes(await this.#route(this.#config));
+      await this.#taps.apply(this.#config);
       await this.#ingest.listen();
     } catch (error) {
       await this.stop(0);
@@ -105,6 +118,10 @@ class RunningAgent implements Agent, AgentView {
 
   get addresses(): readonly ListenAddress[] {
     return this.#ingest.addresses;
+  }
+
+  get taps(): AgentTaps['addresses'] {
+    return this.#taps.addresses;
   }
 
   get recovery(): Readonly<Record<string, RecoveryReport>> {
@@ -120,7 +137,7 @@ class RunningAgent implements Agent, AgentView {
   async stop(deadlineMs: number): Promise<{ readonly spooledBytes: number }> {
     const until = performance.now() + deadlineMs;
     const left = () => Math.max(0, until - performance.now());
-    await this.#ingest.close(Math.min(5_000, left()));
+    await Promise.all([this.#ingest.close(Math.min(5_000, left())), this.#taps.close(Math.min(5_000, left()))]);
     await Promise.all([...this.#lanes.values()].map((lane) => lane.close(left())));
     const spooledBytes = [...this.#lanes.values()].reduce((sum, lane) => sum + lane.writer.pendingBytes, 0);
     this.#lanes.clear();
@@ -135,6 +152,7 @@ class RunningAgent implements Agent, AgentView {
     return {
       version,
       addresses: this.addresses,
+      taps: this.taps,
       recovery: this.recovery,
       lanes: [...this.#lanes.values()].flatMap(({ delivery, writer }) =>
         delivery.state().map((lane) => ({ ...lane, diskBytes: writer.diskBytes, maxBytes: writer.maxBytes })),
@@ -174,6 +192,7 @@ class RunningAgent implements Agent, AgentView {
       }
     }
     const route = await this.#route(config);
+    await this.#taps.apply(config);
     await this.#ingest.setListeners(listenAddresses(config));
     this.#ingest.replaceRoutes(route);
     this.#config = config;
@@ -205,16 +224,24 @@ class RunningAgent implements Agent, AgentView {
   async #route(config: AgentConfig): Promise<Route> {
     const targets: RouteTarget[] = [];
     for (const { deployment, settings } of allSettings(config)) {
-      const lane = this.#lanes.get(settings.datastore);
-      if (lane === undefined)
-        throw new ModeltapError('datastore_unknown', {
-          datastore: settings.datastore,
-          collection: settings.collection,
-        });
+      const lane = this.#lane(settings);
       const destination = await lane.destinations.intern(settings);
       targets.push({ deployment, destination, spool: lane.writer, counts: lane.delivery.counts(lane.datastore) });
     }
     return routeTable(config, targets);
+  }
+
+  #lane({ datastore, collection }: DestinationSettings): AgentLane {
+    const lane = this.#lanes.get(datastore);
+    if (lane === undefined) throw new ModeltapError('datastore_unknown', { datastore, collection });
+    return lane;
+  }
+
+  async #sink(settings: DestinationSettings): Promise<TapSink> {
+    const lane = this.#lane(settings);
+    const destination = await lane.destinations.intern(settings);
+    const spoolDirectory = join(this.#options.config.spool.directory, lane.datastore);
+    return { spool: lane.writer, spoolDirectory, destination, counts: lane.delivery.counts(lane.datastore) };
   }
 
   #declareSpoolMetrics(): void {

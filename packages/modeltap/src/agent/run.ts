@@ -1,9 +1,10 @@
 import { loadAgent } from '../config/load.ts';
+import type { AgentConfig } from '../config/types.ts';
 import { formatIssues } from '../config/issues.ts';
 import { errorText } from '../kit/errors.ts';
 import { createLogger, type Logger } from '../kit/logger.ts';
 import { onShutdownSignal } from '../kit/shutdown.ts';
-import { startAgent } from './agent.ts';
+import { type Agent, startAgent } from './agent.ts';
 
 /** How long a stopping agent ships what is spooled before it leaves the rest for the next start. */
 const DRAIN_MS = 25_000;
@@ -28,13 +29,30 @@ export async function runAgent(options: RunAgentOptions): Promise<void> {
     process.stdout.write(`${options.file} is valid.\n`);
     return;
   }
-  const logger = createLogger({ level: options.logLevel, name: 'agent' });
-  const agent = await startAgent({
+  await serveAgent({
     config: loaded.value,
-    logger,
+    logLevel: options.logLevel,
     reload: async () => (await loadAgent(options.file)).value,
+    ready: () => undefined,
   });
-  logger.info({ addresses: agent.addresses, recovery: agent.recovery }, 'the agent is ready');
+}
+
+/** What an agent is run from when it is not a file alone. */
+export interface ServeAgentOptions {
+  readonly config: AgentConfig;
+  readonly logLevel: string;
+  /** Gives the settings again, for a reload. */
+  readonly reload: () => Promise<AgentConfig>;
+  /** Called once it is ready. */
+  readonly ready: (agent: Agent) => void;
+}
+
+/** Runs an agent with these settings until a signal; see `runAgent`. Ends the process. */
+export async function serveAgent(options: ServeAgentOptions): Promise<void> {
+  const logger = createLogger({ level: options.logLevel, name: 'agent' });
+  const agent = await startAgent({ config: options.config, logger, reload: options.reload });
+  logger.info({ addresses: agent.addresses, taps: agent.taps, recovery: agent.recovery }, 'the agent is ready');
+  options.ready(agent);
   process.on('SIGHUP', () => reload(() => agent.reload(), logger));
   await new Promise<void>((done) => {
     onShutdownSignal((signal) => {

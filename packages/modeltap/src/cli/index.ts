@@ -8,6 +8,7 @@ import { registerModel } from './model.ts';
 import { registerOnlineDeployment } from './online-deployment.ts';
 import { registerOnlineEndpoint } from './online-endpoint.ts';
 import { registerTail } from './tail.ts';
+import { registerTap } from './tap.ts';
 import { registerUp } from './up.ts';
 
 /** Every command, in the order `--help` shows them. A new command is a new file and a row here. */
@@ -22,4 +23,5 @@ export const COMMANDS: readonly { readonly name: string; readonly register: (pro
   { name: 'data', register: registerData },
   { name: 'datastore', register: registerDatastore },
   { name: 'agent', register: registerAgent },
+  { name: 'tap', register: registerTap },
 ];

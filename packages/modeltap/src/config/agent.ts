@@ -17,6 +17,7 @@ import { buildDatastore, checkDatastore, datastoreSchema } from './datastore.ts'
 import { filled, listOf, mapping, matching, shown, size, text, whole } from './fields.ts';
 import { DATA_COLLECTOR_KEYS } from './keys.ts';
 import { resourceName, warnUnderscore } from './names.ts';
+import { buildTap, checkTaps, tapSchema } from './tap.ts';
 import type { AgentConfig, AgentDeploymentConfig } from './types.ts';
 import type { KeyPath } from './yaml.ts';
 
@@ -58,6 +59,8 @@ const agentSchema = mapping({
     }),
     MAX_DEPLOYMENTS,
   ),
+  taps: listOf(tapSchema, MAX_DEPLOYMENTS).default([]),
+  max_capture_bytes: size(MEGABYTE).default(64 * MEGABYTE),
 });
 
 type RawAgent = z.output<typeof agentSchema>;
@@ -100,6 +103,8 @@ function buildAgent(raw: RawAgent, directory: string): AgentConfig {
         dataCollector: buildDataCollector(deployment.data_collector, owner),
       };
     }),
+    taps: raw.taps.map(buildTap),
+    maxCaptureBytes: raw.max_capture_bytes,
   };
 }
 
@@ -135,6 +140,7 @@ function checkAgent(findings: Findings): void {
       findings,
       [...path, 'data_collector'],
       Number.isInteger(limit) ? limit : DEFAULT_MAX_COLLECTIONS,
+      true,
     );
     checkDatastoreNames(findings, path, known);
   }
@@ -146,7 +152,13 @@ function checkAgent(findings: Findings): void {
   refuseRepeats(findings, names, 'deployment');
   const main = document.scalar(['port'])?.text ?? String(DEFAULT_AGENT_PORT);
   const ports = deployments.map((path) => ({ path: [...path, 'port'], id: textAt(findings, [...path, 'port']) }));
-  refuseRepeats(findings, [{ path: ['port'], id: main }, ...ports], 'port');
+  const tapPorts = items(findings, 'taps').map((path) => ({
+    path: [...path, 'port'],
+    // Several may ask for any free one.
+    id: textAt(findings, [...path, 'port'])?.replace(/^0$/, ''),
+  }));
+  refuseRepeats(findings, [{ path: ['port'], id: main }, ...ports, ...tapPorts], 'port');
+  checkTaps(findings);
 }
 
 function checkDatastoreNames(findings: Findings, deployment: KeyPath, known: readonly string[]): void {

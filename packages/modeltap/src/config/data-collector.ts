@@ -108,8 +108,11 @@ export const dataCollectorSchema = mapping(
       : undefined,
 );
 
-/** Rules of `data_collector` that one key alone cannot tell. `base` is the path of the data_collector key. */
-export function checkDataCollector(findings: Findings, base: KeyPath, maxCollections: number): void {
+/**
+ * Rules of `data_collector` that one key alone cannot tell. `base` is the path of the data_collector key. `tapped`: the
+ * file may say where payloads are collected.
+ */
+export function checkDataCollector(findings: Findings, base: KeyPath, maxCollections: number, tapped = false): void {
   const { document } = findings;
   const seen = new Map<string, string>();
   const custom: KeyPath[] = [];
@@ -118,7 +121,7 @@ export function checkDataCollector(findings: Findings, base: KeyPath, maxCollect
     checkCollectionName(findings, path, name, seen);
     const enabled = isEnabled(document, path);
     if (PAYLOAD_COLLECTIONS.includes(name.toLowerCase())) {
-      if (enabled)
+      if (enabled && !tapped)
         findings.warning(path, 'payload logging is not available yet in this version: nothing is recorded for it');
     } else if (enabled) custom.push(path);
     checkDataPath(findings, [...path, 'data', 'path']);

@@ -217,6 +217,8 @@ test('an agent file is read with its defaults', async () => {
     maxRecordBytes: 64 * 1024 ** 2,
     inlineBytes: 4 * 1024 ** 2,
     maxCollections: 5,
+    taps: [],
+    maxCaptureBytes: 64 * 1024 ** 2,
   });
   assert.deepEqual(datastores, [{ name: 'workspaceblobstore', type: 'local', path: join(directory, 'blobs') }]);
   assert.equal(

@@ -195,6 +195,32 @@ export interface AgentConfig {
   readonly maxCollections: number;
   readonly datastores: readonly DatastoreConfig[];
   readonly deployments: readonly AgentDeploymentConfig[];
+  readonly taps: readonly TapConfig[];
+  /** Memory that the captures of all taps may take together. Default 64 MiB. */
+  readonly maxCaptureBytes: number;
+}
+
+/** A tap in front of a model server: HTTP exchanges that pass it are collected for a deployment. */
+export interface TapConfig {
+  readonly endpointName: string;
+  readonly deploymentName: string;
+  /** Where clients connect; on the agent's `host`. 0: any free one. */
+  readonly port: number;
+  readonly upstream: { readonly host: string; readonly port: number };
+  /** Exact paths, or up to a `*` at the end. Default all. */
+  readonly paths: readonly string[];
+  /** Default `add`. */
+  readonly requestId: 'add' | 'pass';
+  /** Share of the failed exchanges that is collected, 0 to 1. Default 1. */
+  readonly errorRate: number;
+  /** Default false. */
+  readonly captureSecretHeaders: boolean;
+  /** Default 256 KiB. */
+  readonly memoryBytes: number;
+  /** Default 1 GiB. */
+  readonly maxBodyBytes: number;
+  /** Default 64 MiB. */
+  readonly maxDecodedBytes: number;
 }
 
 /** A deployment as the agent knows it. */

@@ -385,6 +385,18 @@ export const ERRORS = {
     exit: 2,
   },
   ...SPOOL_ERRORS,
+  tap_deployment_unknown: {
+    message: 'a tap belongs to {endpoint}/{deployment}, which is not among the deployments of the agent',
+    fix: 'Name a deployment of the file, or add it under deployments.',
+    http: 400,
+    exit: 2,
+  },
+  tap_options_missing: {
+    message: 'a tap needs {options}',
+    fix: 'For example: modeltap tap --upstream http://127.0.0.1:8000 --endpoint my-model --deployment blue --port 5002.',
+    http: 400,
+    exit: 2,
+  },
   too_many_followers: {
     message: '{limit} followers are connected already',
     fix: 'End another "modeltap tail" first.',

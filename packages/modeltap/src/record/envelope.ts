@@ -19,6 +19,10 @@ export interface Envelope {
   readonly blobHead: string;
   /** `,"xrequestid":…` when the attributes say one, else undefined: it is the correlation id. */
   readonly xrequestid: string | undefined;
+  /** `,"path":…,"method":…` of a captured request, else empty. */
+  readonly request: string;
+  /** Value of `contentrange` when it does not follow from the length of the body. */
+  readonly range: string | undefined;
   /** `,"modelversion":…` and what follows it, without the closing brace. */
   readonly tail: string;
 }
@@ -45,18 +49,22 @@ function parseAttributes(text: string): RecordAttributes | undefined {
 export function createEnvelope(source: string, attributesText: string): Envelope | undefined {
   const attributes = parseAttributes(attributesText);
   if (!attributes) return undefined;
-  const { type, datacontenttype, modelversion, collectdatatype, agent, sampledrate, xrequestid } = attributes;
-  // CloudEvents: `data` that is a JSON value needs a JSON media type.
-  const mediaType = /^[^;]*[/+]json\s*(;|$)/i.test(datacontenttype ?? '') ? datacontenttype : 'application/json';
+  const { type, modelversion, collectdatatype, agent, sampledrate, xrequestid, path, method } = attributes;
+  const { datacontenttype } = attributes;
+  // CloudEvents: `data` that is a JSON value needs a JSON media type; a string that stands for text has the text's.
+  const isJsonType = attributes.text === true || /^[^;]*[/+]json\s*(;|$)/i.test(datacontenttype ?? '');
   const head = (contentType: string) =>
-    `,"source":${quoted(source)},"type":${quoted(type)},"datacontenttype":${quoted(contentType)},"time":"`;
+    `,"source":${quoted(source)},"type":${quoted(type)}${member('datacontenttype', contentType || undefined)},"time":"`;
   const extensions = Object.entries(attributes.extensions ?? {})
     .filter(([name]) => /^[a-z0-9]+$/.test(name) && !OWN_NAMES.has(name))
+    .filter(([name]) => !(name === 'path' && path !== undefined) && !(name === 'method' && method !== undefined))
     .map(([name, value]) => member(name, value));
   return {
-    jsonHead: head(mediaType),
+    jsonHead: head(isJsonType ? datacontenttype : 'application/json'),
     blobHead: head('text/plain'),
     xrequestid: xrequestid === undefined ? undefined : member('xrequestid', xrequestid),
+    request: member('path', path) + member('method', method),
+    range: attributes.contentrange,
     tail:
       member('modelversion', modelversion) +
       member('collectdatatype', collectdatatype) +
@@ -90,7 +98,8 @@ function end(out: ByteWriter, fields: EventFields, bytes: number, last: string):
   const id = correlationId === '' ? '' : quoted(correlationId);
   const correlation = id === '' ? '' : `,"correlationid":${id}`;
   const request = envelope.xrequestid ?? (id === '' ? '' : `,"xrequestid":${id}`);
-  out.text(`,"contentrange":"${contentRange(bytes)}"${correlation}${request}${envelope.tail}${last}}\n`);
+  const range = envelope.range === undefined ? `"${contentRange(bytes)}"` : quoted(envelope.range);
+  out.text(`${envelope.request},"contentrange":${range}${correlation}${request}${envelope.tail}${last}}\n`);
 }
 
 /** What `writeEvent` needs of a record. */
@@ -100,12 +109,14 @@ export type InlineBody = Pick<StoredRecord, 'escapes' | 'lineBreaks' | 'correlat
 
 /**
  * Appends the line of an event that carries one JSON body: the body's bytes as received but for the byte rules of
- * `writeJson`. `contentrange` counts the bytes received.
+ * `writeJson`. `contentrange` counts the bytes received. An empty body, which no JSON text is, makes no `data`.
  */
 export function writeEvent(out: ByteWriter, fields: EventFields, record: InlineBody): void {
   begin(out, fields, fields.envelope.jsonHead);
-  out.text(',"data":');
-  writeJson(out, record.body, record.escapes, record.lineBreaks);
+  if (record.body.length > 0) {
+    out.text(',"data":');
+    writeJson(out, record.body, record.escapes, record.lineBreaks);
+  }
   end(out, fields, record.bodyBytes, '');
 }
 

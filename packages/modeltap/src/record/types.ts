@@ -38,6 +38,17 @@ export interface RecordAttributes {
   readonly sampledrate?: number;
   /** Set when it differs from the correlation id. */
   readonly xrequestid?: string;
+  /** Of a captured HTTP request: its path with the query. Stands in front of `contentrange`. */
+  readonly path?: string;
+  /** Of a captured HTTP request, behind `path`. */
+  readonly method?: string;
+  /** The whole value of `contentrange`, when it is not the one that follows from the length of the body. */
+  readonly contentrange?: string;
+  /**
+   * The body in the spool is a JSON string that holds the text of the message, or it is empty: `datacontenttype` stays as
+   * it is, is left out when it is empty, and an empty body makes an event without `data`.
+   */
+  readonly text?: true;
   /** Any other extension attributes, CloudEvents-legal names (`[a-z0-9]+`), in the order received. */
   readonly extensions?: Readonly<Record<string, string | number | boolean>>;
 }
