@@ -1,7 +1,7 @@
 /**
  * What collection costs a request to a Python `score.py` served by azureml-inference-server-http: p50, p99 and requests a
  * second with the real azureml-ai-monitoring on, against the same server without it (`scoring-load.ts` has the method).
- * Only when named: it builds a Python environment from PyPI first. The cost is the SDK's own; no target is set for it.
+ * Only when named: it builds a Python environment from PyPI first. Figures to know, not to hold: the cost is the SDK's own.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -93,8 +93,9 @@ export async function run(): Promise<BenchRow[]> {
       down: await server('on', await rig.agentPort('down')),
     };
     const rounds = await rig.measure(ports, true);
-    // The SDK starts a thread and opens a connection for each payload: what that may cost is the SDK's, not judged here.
-    return [...latencyRows('score.py', rounds, 2), ...throughputRows(rounds)];
+    // The SDK serialises and sends in a thread that shares the interpreter's lock with the script, on a new connection for
+    // each payload. That is its own cost; the limits only catch an agent that holds it up.
+    return [...latencyRows('score.py', rounds, 10), ...throughputRows(rounds)];
   } finally {
     rig.close();
     rmSync(folder, { recursive: true, force: true });
@@ -107,8 +108,8 @@ function throughputRows(rounds: readonly Round[]): BenchRow[] {
     return {
       name: `score.py requests/s, collection on / off, agent ${variant}`,
       ratio: median(rounds.map((round) => round[variant].perSecond / round.off.perSecond)),
-      target: 0.5,
-      floor: 0.25,
+      target: 0.2,
+      floor: 0.1,
       lowerIsBetter: false,
       note: `${rate(variant)}/s against ${rate('off')}/s`,
     };

@@ -119,7 +119,7 @@ async function untilStored(wanted: number): Promise<number> {
   }
 }
 
-async function deploy(): Promise<string> {
+async function deploy(): Promise<{ scoringUri: string; key: string }> {
   const endpoints = JSON.parse(await modeltap('online-endpoint', 'list', '-o', 'json')) as { name: string }[];
   if (!endpoints.some(({ name }) => name === 'iris')) {
     await step('An endpoint: a stable name to ask', 'online-endpoint', 'create', '-f', 'examples/iris/endpoint.yml');
@@ -139,14 +139,16 @@ async function deploy(): Promise<string> {
   const shown = await step('Where to ask', 'online-endpoint', 'show', '-n', 'iris', '-o', 'json');
   const { scoring_uri: scoringUri } = JSON.parse(shown) as { scoring_uri: string };
   console.log(`  scoring_uri: ${scoringUri}`);
-  return scoringUri;
+  const credentials = await modeltap('online-endpoint', 'get-credentials', '-n', 'iris', '-o', 'json');
+  const { primaryKey: key } = JSON.parse(credentials) as { primaryKey: string };
+  return { scoringUri, key };
 }
 
-async function traffic(scoringUri: string): Promise<number> {
+async function traffic(target: { scoringUri: string; key: string }): Promise<number> {
   console.log(`\nTraffic: ${requests} requests with rows drawn from the iris data set`);
   const terminal = process.stdout.isTTY;
   const result = await sendTraffic({
-    scoringUri,
+    ...target,
     requests,
     concurrency: 8,
     onProgress: (done, total) => {
@@ -183,6 +185,7 @@ function next(): void {
 What to try next (in another shell, in this folder):
   npx modeltap tail iris blue model_inputs       follow the records; then send a request:
   npx modeltap online-endpoint invoke -n iris --request-file examples/iris/sample-request.json
+  npx modeltap online-endpoint get-credentials -n iris   the keys for your own requests
   npx modeltap ledger                            every record accounted for
   npx modeltap data list                         the data assets
   npx modeltap online-deployment get-logs -n blue -e iris
@@ -192,9 +195,9 @@ What to try next (in another shell, in this folder):
 
 async function main(): Promise<number> {
   const up = await startUp();
-  const scoringUri = await deploy();
+  const target = await deploy();
   const before = await counts();
-  const answered = await traffic(scoringUri);
+  const answered = await traffic(target);
   const wanted = before.stored + answered * 2;
   const stored = await untilStored(wanted);
   await showData();

@@ -45,6 +45,7 @@ describe('trafficRequest', () => {
 
 describe('sendTraffic', () => {
   const ids: string[] = [];
+  const keys = new Set<string | undefined>();
   const connections = new Set<unknown>();
   let mode: 'good' | 'refuse' | 'short' | 'cut' | 'huge' = 'good';
   const server = http.createServer((request, response) => {
@@ -53,6 +54,7 @@ describe('sendTraffic', () => {
     request.on('data', (chunk: Buffer) => chunks.push(chunk));
     request.on('end', () => {
       ids.push(String(request.headers['x-request-id']));
+      keys.add(request.headers.authorization);
       const rows = JSON.parse(Buffer.concat(chunks).toString()).data.sepal_length.length as number;
       if (mode === 'cut') {
         response.writeHead(200, { 'content-length': 1000 });
@@ -80,6 +82,7 @@ describe('sendTraffic', () => {
     const seen: number[] = [];
     const result = await sendTraffic({
       scoringUri,
+      key: 'k1',
       requests: 40,
       concurrency: 3,
       onProgress: (done) => seen.push(done),
@@ -90,6 +93,7 @@ describe('sendTraffic', () => {
       expected.map((request) => request.id),
     );
     assert.ok(connections.size <= 3, `${connections.size} connections`);
+    assert.deepEqual([...keys], ['Bearer k1']);
     const rows = expected.reduce((sum, request) => sum + request.rows, 0);
     const { latencyMs, ...counts } = result;
     assert.deepEqual(counts, { sent: 40, ok: 40, rows, failed: 0 });

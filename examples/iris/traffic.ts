@@ -6,6 +6,8 @@ import { type Flower, readFlowers } from './flowers.ts';
 export interface TrafficOptions {
   /** `http://…/score` of the deployment or its endpoint. */
   readonly scoringUri: string;
+  /** A key of the endpoint; a server without access control needs none. */
+  readonly key?: string | undefined;
   /** How many requests in all. */
   readonly requests: number;
   /** How many at a time, each on a kept-alive connection. 1 to 1024. */
@@ -65,9 +67,10 @@ export function trafficRequest(flowers: readonly Flower[], seed: number, index: 
 /** Sends `requests` requests and reads every answer. Throws `RangeError` or `TypeError` for options that make no sense. */
 export async function sendTraffic(options: TrafficOptions): Promise<TrafficResult> {
   const uri = checkOptions(options);
-  const { requests, concurrency, seed = FISHER_1936, onProgress, signal } = options;
+  const { requests, concurrency, seed = FISHER_1936, key, onProgress, signal } = options;
   const flowers = readFlowers();
   const agent = new http.Agent({ keepAlive: true, maxSockets: concurrency });
+  const access: http.OutgoingHttpHeaders = key === undefined ? {} : { authorization: `Bearer ${key}` };
   const latencies: number[] = [];
   let next = 0;
   let failed = 0;
@@ -78,7 +81,7 @@ export async function sendTraffic(options: TrafficOptions): Promise<TrafficResul
       const request = trafficRequest(flowers, seed, next);
       next += 1;
       const started = performance.now();
-      if (await post(uri, agent, request)) {
+      if (await post(uri, { agent, access }, request)) {
         latencies.push(performance.now() - started);
         rows += request.rows;
       } else {
@@ -114,12 +117,17 @@ function checkOptions({ scoringUri, requests, concurrency }: TrafficOptions): UR
 }
 
 /** True when the answer is 200 and has a species for each flower. Never rejects. */
-function post(uri: URL, agent: http.Agent, request: TrafficRequest): Promise<boolean> {
+function post(
+  uri: URL,
+  { agent, access }: { agent: http.Agent; access: http.OutgoingHttpHeaders },
+  request: TrafficRequest,
+): Promise<boolean> {
   return new Promise((resolve) => {
     const headers = {
       'content-type': 'application/json',
       'content-length': Buffer.byteLength(request.body),
       'x-request-id': request.id,
+      ...access,
     };
     const outgoing = http.request(uri, { method: 'POST', agent, headers }, (answer) => {
       const chunks: Buffer[] = [];
@@ -191,14 +199,20 @@ function quantile(sorted: readonly number[], share: number): number {
 async function main(): Promise<void> {
   const [scoringUri, requests = '200'] = process.argv.slice(2);
   if (scoringUri === undefined) {
-    console.error('usage: node examples/iris/traffic.ts <scoring-uri> [requests]');
+    console.error('usage: ENDPOINT_KEY=<key> node examples/iris/traffic.ts <scoring-uri> [requests]');
     process.exitCode = 2;
     return;
   }
   const stop = new AbortController();
   process.once('SIGINT', () => stop.abort());
   try {
-    const result = await sendTraffic({ scoringUri, requests: Number(requests), concurrency: 4, signal: stop.signal });
+    const result = await sendTraffic({
+      scoringUri,
+      key: process.env.ENDPOINT_KEY,
+      requests: Number(requests),
+      concurrency: 4,
+      signal: stop.signal,
+    });
     const { p50, p99 } = result.latencyMs;
     console.log(`${result.ok} of ${result.sent} requests answered (${result.rows} flowers), ${result.failed} failed`);
     console.log(`latency: p50 ${p50.toFixed(1)} ms, p99 ${p99.toFixed(1)} ms`);

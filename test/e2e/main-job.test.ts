@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { ENTRY } from '../support/agent.ts';
 import { sendAsSdk } from '../support/raw-client.ts';
-import { cli, startWorkspace, type TestWorkspace } from '../support/workspace.ts';
+import { cli, keyHeader, startWorkspace, type TestWorkspace } from '../support/workspace.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'modeltap-e2e-'));
 const directory = join(root, 'ws');
@@ -210,11 +210,12 @@ test('the ledger accounts for every record and tail follows them', async () => {
 
 test('collection is changed on a running deployment without dropping a request', async () => {
   const { scoring_uri: uri } = await workspace.json<Endpoint>('online-endpoint', 'show', '-n', 'my-endpoint');
+  const headers = await keyHeader(workspace, 'my-endpoint');
   const statuses = new Map<number, number>();
   const load = { running: true };
   const clients = Array.from({ length: 4 }, async () => {
     while (load.running) {
-      const answer = await fetch(uri, { method: 'POST', body: '{"data":{"a":[5],"b":[6]}}' });
+      const answer = await fetch(uri, { method: 'POST', headers, body: '{"data":{"a":[5],"b":[6]}}' });
       await answer.text();
       statuses.set(answer.status, (statuses.get(answer.status) ?? 0) + 1);
     }
@@ -306,11 +307,12 @@ test('an agent that is killed is started again, and what was asked meanwhile is 
     const answer = await fetch(new URL('/api/v1/workspace', uri));
     return (await answer.json()) as { agent_pid?: number; agent_restarts: number };
   };
+  const headers = await keyHeader(workspace, 'my-endpoint');
   const before = events('model_inputs').length;
   const { agent_pid: pid } = await info();
   process.kill(pid ?? 0, 'SIGKILL');
   for (let n = 0; n < 5; n += 1) {
-    const answer = await fetch(uri, { method: 'POST', body: '{"data":{"a":[7],"b":[8]}}' });
+    const answer = await fetch(uri, { method: 'POST', headers, body: '{"data":{"a":[7],"b":[8]}}' });
     assert.equal(answer.status, 200, 'scoring goes on without the agent');
     await answer.text();
   }
@@ -341,6 +343,10 @@ test('a second workspace in the same directory and a public address are refused'
 });
 
 test('deleting the deployment and the endpoint leaves what was collected', async () => {
+  const refused = await workspace.attempt('online-deployment', 'delete', '-n', 'blue', '-e', 'my-endpoint', '--yes');
+  assert.equal(refused.code, 4);
+  assert.match(refused.err, /deployment_has_traffic[\s\S]*--traffic "blue=0"/);
+  await workspace.run('online-endpoint', 'update', '-n', 'my-endpoint', '--traffic', 'blue=0');
   await workspace.run('online-deployment', 'delete', '-n', 'blue', '-e', 'my-endpoint', '--yes');
   await workspace.run('online-endpoint', 'delete', '-n', 'my-endpoint', '--yes');
   assert.deepEqual(await workspace.json<unknown[]>('online-endpoint', 'list'), []);

@@ -46,6 +46,12 @@ export interface TestWorkspace {
   stop(signal?: NodeJS.Signals): Promise<number | null>;
 }
 
+/** The header that lets requests in at an endpoint of the workspace. */
+export async function keyHeader(workspace: TestWorkspace, endpoint: string): Promise<{ authorization: string }> {
+  const keys = await workspace.json<{ primaryKey: string }>('online-endpoint', 'get-credentials', '-n', endpoint);
+  return { authorization: `Bearer ${keys.primaryKey}` };
+}
+
 /** Starts `modeltap up` on free ports and waits until it says that it is up. */
 export async function startWorkspace(directory: string, extra: readonly string[] = []): Promise<TestWorkspace> {
   const child = spawn(

@@ -13,7 +13,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
-import { type CliResult, startWorkspace, type TestWorkspace } from '../../support/workspace.ts';
+import { type CliResult, keyHeader, startWorkspace, type TestWorkspace } from '../../support/workspace.ts';
 
 /** Environments built for these tests, kept between runs. */
 const ENVIRONMENTS = resolve(
@@ -80,6 +80,7 @@ export async function startPythonWorkspace(): Promise<PythonWorkspace> {
   const uri = async () =>
     (await up.json<{ scoring_uri: string }>('online-endpoint', 'show', '-n', 'scoring')).scoring_uri;
   let scoringUri = await uri();
+  const key = await keyHeader(up, 'scoring');
   return {
     root,
     directory,
@@ -93,6 +94,7 @@ export async function startPythonWorkspace(): Promise<PythonWorkspace> {
     async score(deployment, body, { path = '/score', ...init } = {}) {
       const headers = {
         'content-type': 'application/json',
+        ...key,
         ...(init.headers as Record<string, string>),
         'azureml-model-deployment': deployment,
       };

@@ -13,6 +13,15 @@ export interface GivenEndpoint {
   readonly name?: string | undefined;
 }
 
+/** A change of an endpoint: from a file, from values given beside it, or both. What is not given stays as it is. */
+export interface GivenEndpointChange extends GivenEndpoint {
+  /** Deployment name → percent; replaces all shares there are. */
+  readonly traffic?: Readonly<Record<string, number | string>> | undefined;
+  readonly mirror_traffic?: Readonly<Record<string, number | string>> | undefined;
+  /** Single values, with keys such as `tags.team` or `traffic.blue`. */
+  readonly set?: readonly { readonly key: string; readonly value: string }[] | undefined;
+}
+
 /** A YAML file as the API takes it. */
 export interface GivenFile {
   /** Absolute path: relative paths inside begin at its folder. */

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import type { Catalog } from '../catalog/catalog.ts';
-import type { DeploymentEntry } from '../catalog/entries.ts';
+import type { DeploymentEntry, EndpointEntry } from '../catalog/entries.ts';
 import { publicDeployment, type PublicObject } from '../catalog/public.ts';
 import { DEFAULT_WORKSPACE, formatAssetReference, parseDatastoreUri } from '../config/azureml-uri.ts';
 import { parseDeployment } from '../config/load.ts';
@@ -20,6 +20,7 @@ import { type AgentProcess, replaceFile } from './agent-process.ts';
 import { type Answered, type GivenDeployment, texts } from './answers.ts';
 import { environmentOf } from './environment.ts';
 import { modelDirectory } from './model.ts';
+import { logsPayloads, type PayloadTaps } from './payload-taps.ts';
 import { anyFreePort, portIsFree } from './ports.ts';
 
 /** Replaced instances may still hand over what their SDKs hold; until then the agent takes the old collections too. */
@@ -32,6 +33,8 @@ export interface RolloutOptions {
   readonly agentPort: number;
   readonly catalog: Catalog;
   readonly deployments: Deployments;
+  /** Stand before the instances of deployments that collect requests or answers. */
+  readonly taps: PayloadTaps;
   readonly logger: Logger;
   /** Default: built below `environments` of the directory. */
   readonly environments?: Environments;
@@ -113,7 +116,7 @@ export class Rollout {
       const coming = this.#overlap.get(keyOf(config));
       const dataCollector = coming === undefined ? config.dataCollector : mergedCollector(config.dataCollector, coming);
       if (!collects(dataCollector) || collectorPort === undefined) return [];
-      const source = sourceOf({ ...WORKSPACE, endpoint: config.endpointName, deployment: config.name });
+      const source = armId(config);
       return [
         { endpointName: config.endpointName, deploymentName: config.name, source, port: collectorPort, dataCollector },
       ];
@@ -184,10 +187,10 @@ export class Rollout {
   }
 
   /**
-   * Stops and forgets a deployment, takes it out of the traffic. A change of it that goes on is given up. Throws
-   * `not_found`, `deployment_busy`.
+   * Stops and forgets a deployment. A change of it that goes on is given up. One that gets traffic or copies of it is
+   * refused unless its whole endpoint goes. Throws `not_found`, `deployment_busy`, `deployment_has_traffic`.
    */
-  async remove(endpointName: string, name: string): Promise<void> {
+  async remove(endpointName: string, name: string, options: { readonly withEndpoint: boolean }): Promise<void> {
     const { catalog, deployments } = this.#options;
     const key = `${endpointName}/${name}`;
     const { config } = await catalog.deployments.get(endpointName, name);
@@ -195,15 +198,16 @@ export class Rollout {
     if (change === undefined ? this.#busy.has(key) : change.abort.signal.aborted) {
       throw new ModeltapError('deployment_busy', { deployment: key });
     }
+    if (!options.withEndpoint) refuseTraffic(await catalog.endpoints.get(endpointName), name);
     this.#busy.add(key);
     change?.abort.abort();
     try {
-      await this.#takeOut(config);
+      await this.#takeOut(config, options);
       await deployments.remove(endpointName, name);
       if (change !== undefined) {
         await change.done;
         this.#busy.add(key);
-        await this.#takeOut(config);
+        await this.#takeOut(config, { withEndpoint: true });
       }
       await catalog.deployments.delete(endpointName, name);
       this.#failures.delete(key);
@@ -289,7 +293,7 @@ export class Rollout {
   }
 
   async #run(config: DeploymentConfig, change: Change): Promise<void> {
-    const { directory, host, deployments, catalog } = this.#options;
+    const { directory, host, deployments, catalog, taps } = this.#options;
     const folder = join(directory, 'deployments', config.endpointName, config.name);
     const mdcFile = join(folder, 'mdc-config.json');
     await replaceFile(mdcFile, mdcConfigFile(config.dataCollector ?? NO_COLLECTION));
@@ -302,6 +306,7 @@ export class Rollout {
       config,
       ...(model === undefined ? {} : { modelDirectory: model }),
       ...(python === undefined ? {} : { python }),
+      ...(logsPayloads(config) ? { front: (port: number) => taps.open(config, armId(config), port) } : {}),
       logDirectory: join(folder, 'logs'),
       environment: {
         AZUREML_MDC_CONFIG_PATH: mdcFile,
@@ -375,20 +380,23 @@ export class Rollout {
   }
 
   /** No traffic goes to a deployment any more. */
-  async #takeOut(config: DeploymentConfig): Promise<void> {
+  async #takeOut(config: DeploymentConfig, options: { readonly withEndpoint: boolean }): Promise<void> {
     const { catalog } = this.#options;
-    const endpoint = await catalog.endpoints.get(config.endpointName);
-    const { [config.name]: _gone, ...traffic } = endpoint.config.traffic;
-    await catalog.endpoints.update(config.endpointName, { config: { ...endpoint.config, traffic } });
+    const { name } = config;
+    await catalog.endpoints.edit(config.endpointName, (endpoint) => {
+      if (!options.withEndpoint) refuseTraffic({ config: endpoint }, name);
+      const { [name]: _traffic, ...traffic } = endpoint.traffic;
+      const { [name]: _mirror, ...mirrorTraffic } = endpoint.mirrorTraffic;
+      return { ...endpoint, traffic, mirrorTraffic };
+    });
     await catalog.deployments.update(config, { provisioningState: 'Deleting' });
     await this.#changed();
   }
 
-  async #allTraffic(config: DeploymentConfig): Promise<void> {
-    const { catalog } = this.#options;
-    const endpoint = await catalog.endpoints.get(config.endpointName);
-    await catalog.endpoints.update(config.endpointName, {
-      config: { ...endpoint.config, traffic: { [config.name]: 100 } },
+  async #allTraffic({ endpointName, name }: DeploymentConfig): Promise<void> {
+    await this.#options.catalog.endpoints.edit(endpointName, (endpoint) => {
+      const { [name]: _mirror, ...mirrorTraffic } = endpoint.mirrorTraffic;
+      return { ...endpoint, traffic: { [name]: 100 }, mirrorTraffic };
     });
   }
 
@@ -445,6 +453,21 @@ export class Rollout {
   }
 }
 
+/** Throws `deployment_has_traffic`, as Azure ML refuses it. */
+function refuseTraffic({ config }: Pick<EndpointEntry, 'config'>, deployment: string): void {
+  const { traffic, mirrorTraffic, name: endpoint } = config;
+  const live = traffic[deployment] ?? 0;
+  const copies = mirrorTraffic[deployment] ?? 0;
+  if (live === 0 && copies === 0) return;
+  const other = Object.keys(traffic).find((name) => name !== deployment);
+  const flags =
+    live > 0
+      ? `--traffic "${deployment}=0${live === 100 && other === undefined ? '' : ` ${other ?? 'OTHER'}=100`}"`
+      : `--mirror-traffic "${deployment}=0"`;
+  const what = live > 0 ? `${live} % of the traffic` : `copies of ${copies} % of the requests`;
+  throw new ModeltapError('deployment_has_traffic', { deployment, endpoint, traffic: what, flags });
+}
+
 const NO_COLLECTION: DataCollectorConfig = {
   collections: {},
   samplingRate: 1,
@@ -459,5 +482,9 @@ const WORKSPACE = {
   resourceGroup: DEFAULT_WORKSPACE.resourceGroup,
   workspace: DEFAULT_WORKSPACE.name,
 };
+
+/** What events say they come from. */
+const armId = (config: Pick<DeploymentConfig, 'endpointName' | 'name'>) =>
+  sourceOf({ ...WORKSPACE, endpoint: config.endpointName, deployment: config.name });
 
 const keyOf = (config: Pick<DeploymentConfig, 'endpointName' | 'name'>) => `${config.endpointName}/${config.name}`;

@@ -1,4 +1,5 @@
-import { createServer, type Server } from 'node:http';
+import type { Server } from 'node:http';
+import type { Server as TlsServer } from 'node:https';
 import { Readable } from 'node:stream';
 import { fastify, type FastifyInstance, type FastifyReply } from 'fastify';
 import { z } from 'zod';
@@ -6,8 +7,12 @@ import type { Counters } from '../kit/counters.ts';
 import { ModeltapError, systemCode, toErrorBody, toModeltapError } from '../kit/errors.ts';
 import type { Logger } from '../kit/logger.ts';
 import { isLoopbackHostHeader, requireLoopback } from '../kit/loopback.ts';
+import { agentOf, askAgent, mergedLedger } from './agents.ts';
 import type { ScoringRoute } from './answers.ts';
 import { assetRoutes } from './asset-routes.ts';
+import { configFile } from './config-body.ts';
+import { endpointRoutes } from './endpoint-routes.ts';
+import { createFront, type FrontOptions } from './front.ts';
 import type { Workspace } from './workspace.ts';
 
 /** What the server serves, and where. */
@@ -20,6 +25,8 @@ export interface ApiOptions {
   readonly host: string;
   /** 0: any free port. */
   readonly port: number;
+  /** With a certificate everything is https. */
+  readonly front?: FrontOptions;
 }
 
 /** The workspace's HTTP server: API, health, metrics and scoring URIs on one loopback port. */
@@ -29,14 +36,6 @@ export interface Api {
   close(deadlineMs: number): Promise<void>;
 }
 
-const configFile = z.object({
-  file: z.string().min(1).max(4_096).optional(),
-  text: z
-    .string()
-    .max(1024 ** 2)
-    .optional(),
-  name: z.string().max(300).optional(),
-});
 const deploymentFile = configFile.required({ file: true, text: true }).extend({
   endpoint_name: z.string().max(300).optional(),
   all_traffic: z.boolean().default(false),
@@ -46,19 +45,20 @@ const lines = z.coerce.number().int().min(1).max(100_000).default(50);
 /** Listens. `port_in_use` and `address_not_loopback` are the user's errors. */
 export async function startApi(options: ApiOptions): Promise<Api> {
   requireLoopback(options.host);
-  let server: Server | undefined;
+  let server: Server | TlsServer | undefined;
+  const secure = options.front?.tls !== undefined;
   const app = fastify({
     bodyLimit: 2 * 1024 ** 2,
     forceCloseConnections: 'idle',
     serverFactory: (handler) => {
-      server = createServer((request, response) => {
+      server = createFront(options.front ?? {}, (request, response) => {
         if (request.url?.startsWith('/endpoints/')) options.scoring(request, response);
         else handler(request, response);
       });
-      return server;
+      return server as Server;
     },
   });
-  guard(app);
+  guard(app, secure ? 'https' : 'http');
   observeRoutes(app, options);
   endpointRoutes(app, options.workspace);
   deploymentRoutes(app, options.workspace);
@@ -74,22 +74,26 @@ export async function startApi(options: ApiOptions): Promise<Api> {
   const address = server?.address();
   const port = typeof address === 'object' && address !== null ? address.port : options.port;
   return {
-    url: `http://${options.host.includes(':') ? `[${options.host}]` : options.host}:${port}`,
+    url: `${secure ? 'https' : 'http'}://${options.host.includes(':') ? `[${options.host}]` : options.host}:${port}`,
     close: (deadlineMs) => closeServer(app, server, deadlineMs),
   };
 }
 
-async function closeServer(app: FastifyInstance, server: Server | undefined, deadlineMs: number): Promise<void> {
+async function closeServer(
+  app: FastifyInstance,
+  server: Server | TlsServer | undefined,
+  deadlineMs: number,
+): Promise<void> {
   const cut = setTimeout(() => server?.closeAllConnections(), deadlineMs);
   await app.close();
   clearTimeout(cut);
 }
 
 /** The one authorisation point: every call of the API passes here. Until there is sign-in, it lets in loopback only, and no web page of another origin. */
-function guard(app: FastifyInstance): void {
+function guard(app: FastifyInstance, protocol: 'http' | 'https'): void {
   app.addHook('onRequest', async (request) => {
     const { host, origin } = request.headers;
-    if (!isLoopbackHostHeader(host) || (origin !== undefined && origin !== `http://${host}`)) {
+    if (!isLoopbackHostHeader(host) || (origin !== undefined && origin !== `${protocol}://${host}`)) {
       throw new ModeltapError('origin_refused', { origin: String(origin ?? host) });
     }
   });
@@ -125,47 +129,23 @@ function observeRoutes(app: FastifyInstance, { workspace, counters, logger }: Ap
     await reply.type(counters.contentType).send(await counters.text());
   });
   app.get('/api/v1/workspace', async () => workspace.info());
-  app.get('/api/v1/ledger', async (request, reply) => forward(workspace, `/v1/ledger${queryOf(request.url)}`, reply));
-  app.get('/api/v1/tail', async (request, reply) => {
+  app.get('/api/v1/ledger', async (request) => mergedLedger(workspace.agentUrls, queryOf(request.url)));
+  app.get<{ Querystring: { collection?: string } }>('/api/v1/tail', async (request, reply) => {
     const abort = new AbortController();
     reply.raw.once('close', () => abort.abort());
     logger.debug({ query: queryOf(request.url) }, 'tail');
-    return forward(workspace, `/v1/tail${queryOf(request.url)}`, reply, abort.signal);
+    const urls = { agent: workspace.agentUrl, payload: workspace.payloadAgentUrl };
+    const answer = await askAgent(
+      agentOf(request.query.collection, urls),
+      `/v1/tail${queryOf(request.url)}`,
+      abort.signal,
+    );
+    void reply.code(answer.status).type(answer.headers.get('content-type') ?? 'application/json');
+    return reply.send(answer.body === null ? '' : Readable.fromWeb(answer.body));
   });
 }
 
 const queryOf = (url: string) => (url.includes('?') ? url.slice(url.indexOf('?')) : '');
-
-/** Hands a question to the agent and its answer back, as it comes. */
-async function forward(
-  workspace: Workspace,
-  path: string,
-  reply: FastifyReply,
-  signal?: AbortSignal,
-): Promise<FastifyReply> {
-  let answer: Response;
-  try {
-    answer = await fetch(`${workspace.agentUrl}${path}`, signal === undefined ? {} : { signal });
-  } catch (cause) {
-    throw new ModeltapError('agent_unreachable', { url: workspace.agentUrl }, { cause });
-  }
-  void reply.code(answer.status).type(answer.headers.get('content-type') ?? 'application/json');
-  return reply.send(answer.body === null ? '' : Readable.fromWeb(answer.body));
-}
-
-function endpointRoutes(app: FastifyInstance, workspace: Workspace): void {
-  const path = '/api/v1/online-endpoints';
-  app.get(path, async () => workspace.endpoints());
-  app.post(path, async (request, reply) => {
-    const created = await workspace.createEndpoint(configFile.parse(request.body));
-    await reply.code(201).send(created);
-  });
-  app.get<{ Params: { name: string } }>(`${path}/:name`, async (request) => workspace.endpoint(request.params.name));
-  app.delete<{ Params: { name: string } }>(`${path}/:name`, async (request, reply) => {
-    await workspace.deleteEndpoint(request.params.name);
-    await reply.code(204).send();
-  });
-}
 
 function deploymentRoutes(app: FastifyInstance, workspace: Workspace): void {
   type Named = { Params: { endpoint: string; name: string }; Querystring: Record<string, unknown> };

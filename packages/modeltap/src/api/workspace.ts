@@ -1,28 +1,27 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Catalog, openCatalog } from '../catalog/catalog.ts';
-import { publicDataAsset, publicDatastore, publicEndpoint, type PublicObject } from '../catalog/public.ts';
+import { publicDataAsset, publicDatastore, type PublicObject } from '../catalog/public.ts';
 import { resolveSecrets } from '../catalog/secrets.ts';
+import { loadWorkspaceKey } from '../catalog/workspace-key.ts';
 import { parseDatastoreUri } from '../config/azureml-uri.ts';
-import { parseDatastore, parseEndpoint } from '../config/load.ts';
+import { parseDatastore } from '../config/load.ts';
 import { createDeployments, type Deployments } from '../deployment/deployment-set.ts';
+import type { TokenIssuer } from '../endpoint/access.ts';
 import { createEndpointRouter, type EndpointRouter } from '../endpoint/router.ts';
 import type { RoutedEndpoint } from '../endpoint/traffic.ts';
 import { systemClock } from '../kit/clock.ts';
+import type { Counters } from '../kit/counters.ts';
 import { ModeltapError } from '../kit/errors.ts';
 import type { Logger } from '../kit/logger.ts';
 import { openStore, testStore } from '../storage/stores.ts';
 import { type AgentProcess, replaceFile, startAgentProcess } from './agent-process.ts';
-import {
-  type Answered,
-  type GivenDeployment,
-  type GivenEndpoint,
-  type GivenFile,
-  type ScoringRoute,
-  texts,
-} from './answers.ts';
+import { type Answered, type GivenDeployment, type GivenFile, type ScoringRoute, texts } from './answers.ts';
+import { EndpointCredentials } from './endpoint-credentials.ts';
+import { OnlineEndpoints } from './endpoints.ts';
 import { Environments } from './environment.ts';
 import { Models } from './model.ts';
+import { PayloadTaps } from './payload-taps.ts';
 import { anyFreePort, portIsFree } from './ports.ts';
 import { Rollout } from './rollout.ts';
 
@@ -38,6 +37,11 @@ export interface WorkspaceOptions {
   readonly agentPort: number;
   /** The file that runs the command line, for the agent's process. */
   readonly entry: string;
+  readonly counters: Counters;
+  /** Who makes the tokens of endpoints with `aad_token`; absent: there are no such endpoints. */
+  readonly issuer?: TokenIssuer;
+  /** Longest body of a request to an endpoint. Default 100 MiB. */
+  readonly maxBodyBytes?: number;
   readonly logger: Logger;
 }
 
@@ -57,6 +61,7 @@ export async function openWorkspace(options: WorkspaceOptions): Promise<Workspac
       const path = join(directory, 'datastores', DEFAULT_DATASTORE);
       await catalog.datastores.create({ name: DEFAULT_DATASTORE, type: 'local', path });
     }
+    const credentials = await openCredentials(join(directory, KEY_FILE), catalog, logger);
     const models = new Models({ catalog, logger });
     await models.removeUnfinished();
     const agentPort = options.agentPort === 0 ? await anyFreePort(host) : options.agentPort;
@@ -64,14 +69,16 @@ export async function openWorkspace(options: WorkspaceOptions): Promise<Workspac
       throw new ModeltapError('port_in_use', { port: agentPort, host, option: '--agent-port' });
     }
     const deployments = createDeployments({ logger });
-    const rollout = new Rollout({ directory, host, agentPort, catalog, deployments, logger });
+    const taps = new PayloadTaps({ directory, host, catalog, logger });
+    await taps.resume();
+    const rollout = new Rollout({ directory, host, agentPort, catalog, deployments, taps, logger });
     await rollout.freePorts();
     const file = join(directory, 'agent', 'agent.yml');
     await replaceFile(file, await rollout.agentFile());
     const logFile = join(directory, 'agent', 'agent.log');
     const agent = await startAgentProcess({ entry: options.entry, file, logFile, host, port: agentPort, logger });
     rollout.useAgent(agent);
-    const workspace = new Workspace({ directory, catalog, deployments, models, rollout, agent, logger });
+    const workspace = new Workspace({ ...options, catalog, credentials, deployments, models, rollout, taps, agent });
     await workspace.refreshRoutes();
     return workspace;
   } catch (error) {
@@ -80,35 +87,71 @@ export async function openWorkspace(options: WorkspaceOptions): Promise<Workspac
   }
 }
 
-interface Parts {
-  readonly directory: string;
+interface Parts extends Pick<WorkspaceOptions, 'directory' | 'counters' | 'issuer' | 'maxBodyBytes'> {
   readonly catalog: Catalog;
+  readonly credentials: EndpointCredentials;
   readonly deployments: Deployments;
   readonly models: Models;
   readonly rollout: Rollout;
+  readonly taps: PayloadTaps;
   readonly agent: AgentProcess;
   readonly logger: Logger;
+}
+
+/** Name of the file in the workspace directory that keys of endpoints are sealed with. */
+const KEY_FILE = 'workspace.key';
+
+/** Sees to it that every endpoint has keys that can be read; those of before there were keys get them here. */
+async function openCredentials(file: string, catalog: Catalog, logger: Logger): Promise<EndpointCredentials> {
+  const { key, made } = await loadWorkspaceKey(file);
+  const credentials = new EndpointCredentials({ catalog, key });
+  for (const entry of await catalog.endpoints.list()) {
+    const { name } = entry.config;
+    if (made && (await catalog.endpointKeys.find(name)) !== undefined) {
+      await credentials.renew(name);
+      logger.warn({ endpoint: name, file }, 'the endpoint has new keys: the file its keys were sealed with is gone');
+    }
+    await credentials.access(entry);
+  }
+  return credentials;
 }
 
 /** Everything one directory holds, running. Use `openWorkspace`. */
 export class Workspace {
   /** Answers everything below `/endpoints/`. */
   readonly scoring: ScoringRoute;
+  readonly endpoints: OnlineEndpoints;
   readonly models: Models;
   readonly environments: Environments;
   readonly #parts: Parts;
   readonly #router: EndpointRouter;
   #publicUrl = '';
   #routes: ReadonlyMap<string, RoutedEndpoint> = new Map();
+  #refreshing: Promise<void> = Promise.resolve();
 
   constructor(parts: Parts) {
     this.#parts = parts;
     this.models = parts.models;
     this.environments = new Environments({ catalog: parts.catalog });
+    this.endpoints = new OnlineEndpoints({
+      catalog: parts.catalog,
+      credentials: parts.credentials,
+      hasIssuer: parts.issuer !== undefined,
+      onChange: () => this.refreshRoutes(),
+      publicUrl: () => this.#publicUrl,
+    });
+    const mirrored = parts.counters.counter(
+      'modeltap_mirrored_total',
+      'Copies of requests for mirror_traffic, by what became of them.',
+      ['endpoint', 'deployment', 'outcome'],
+    );
     this.#router = createEndpointRouter({
       endpoint: (name) => this.#routes.get(name),
       acquire: (endpoint, deployment, options) => parts.deployments.acquire(endpoint, deployment, options),
+      onMirrored: (endpoint, deployment, outcome) => mirrored.inc({ endpoint, deployment, outcome }),
       logger: parts.logger,
+      ...(parts.issuer === undefined ? {} : { issuer: parts.issuer }),
+      ...(parts.maxBodyBytes === undefined ? {} : { maxBodyBytes: parts.maxBodyBytes }),
     });
     this.scoring = (request, response) => this.#router.serve(request, response);
     parts.rollout.onChange(() => this.refreshRoutes());
@@ -116,6 +159,16 @@ export class Workspace {
 
   get agentUrl(): string {
     return this.#parts.agent.url;
+  }
+
+  /** The agent in this process that has what passes scoring URIs; undefined when nothing is collected there. */
+  get payloadAgentUrl(): string | undefined {
+    return this.#parts.taps.url;
+  }
+
+  /** All agents of the workspace. */
+  get agentUrls(): readonly string[] {
+    return this.payloadAgentUrl === undefined ? [this.agentUrl] : [this.agentUrl, this.payloadAgentUrl];
   }
 
   /** Says where the API listens, for scoring URIs. */
@@ -137,7 +190,7 @@ export class Workspace {
     await this.#router.stop(Math.min(10_000, left()));
     await this.#parts.deployments.stop(Math.min(10_000, left()));
     await Promise.race([changes, systemClock.sleep(Math.min(10_000, left()), { unref: true })]);
-    await this.#parts.agent.stop(left());
+    await Promise.all([this.#parts.taps.stop(left()), this.#parts.agent.stop(left())]);
     await this.#parts.catalog.close();
   }
 
@@ -150,6 +203,7 @@ export class Workspace {
       agent_url: agent.url,
       agent_pid: agent.pid,
       agent_restarts: agent.restarts,
+      ...(this.payloadAgentUrl === undefined ? {} : { payload_agent_url: this.payloadAgentUrl }),
     };
   }
 
@@ -157,8 +211,10 @@ export class Workspace {
   async health(): Promise<WorkspaceHealth> {
     const problems: { problem: string; fix: string }[] = [];
     try {
-      const answer = await fetch(`${this.agentUrl}/healthz`, { signal: AbortSignal.timeout(5_000) });
-      problems.push(...((await answer.json()) as WorkspaceHealth).problems);
+      for (const url of this.agentUrls) {
+        const answer = await fetch(`${url}/healthz`, { signal: AbortSignal.timeout(5_000) });
+        problems.push(...((await answer.json()) as WorkspaceHealth).problems);
+      }
     } catch {
       const error = new ModeltapError('agent_unreachable', { url: this.agentUrl });
       problems.push({ problem: error.message, fix: error.fix });
@@ -174,27 +230,11 @@ export class Workspace {
     return { status: problems.length === 0 ? 'ok' : 'degraded', problems };
   }
 
-  async createEndpoint(given: GivenEndpoint): Promise<Answered<PublicObject>> {
-    const { file = 'endpoint', text = '{}', name } = given;
-    const loaded = parseEndpoint(text, { file, ...(name === undefined ? {} : { overrides: { name } }) });
-    const entry = await this.#parts.catalog.endpoints.create(loaded.value, { sourceYaml: text });
-    await this.refreshRoutes();
-    return { value: this.#endpointView(publicEndpoint(entry)), warnings: texts(loaded.warnings) };
-  }
-
-  async endpoint(name: string): Promise<PublicObject> {
-    return this.#endpointView(publicEndpoint(await this.#parts.catalog.endpoints.get(name)));
-  }
-
-  async endpoints(): Promise<readonly PublicObject[]> {
-    return (await this.#parts.catalog.endpoints.list()).map((entry) => this.#endpointView(publicEndpoint(entry)));
-  }
-
   /** Deletes the endpoint with its deployments, as `az ml` does. */
   async deleteEndpoint(name: string): Promise<void> {
     await this.#parts.catalog.endpoints.get(name);
     for (const { config } of await this.#parts.catalog.deployments.list(name))
-      await this.deleteDeployment(name, config.name);
+      await this.#parts.rollout.remove(name, config.name, { withEndpoint: true });
     await this.#parts.catalog.endpoints.delete(name);
     await this.refreshRoutes();
   }
@@ -213,7 +253,7 @@ export class Workspace {
   }
 
   async deleteDeployment(endpoint: string, name: string): Promise<void> {
-    await this.#parts.rollout.remove(endpoint, name);
+    await this.#parts.rollout.remove(endpoint, name, { withEndpoint: false });
   }
 
   async logs(endpoint: string, name: string, lines: number): Promise<string> {
@@ -235,6 +275,7 @@ export class Workspace {
     const known = await datastores.find(loaded.value.name);
     const entry = known === undefined ? await datastores.create(loaded.value) : await datastores.update(loaded.value);
     await this.#parts.rollout.reloadAgent();
+    await this.#parts.taps.reload();
     return { value: publicDatastore(entry), warnings: texts(loaded.warnings) };
   }
 
@@ -264,24 +305,12 @@ export class Workspace {
     return entry?.config.type === 'local' ? { local_path: join(entry.config.path, uri.path) } : {};
   }
 
-  /** Reads the catalog into what the router asks for each request. */
-  async refreshRoutes(): Promise<void> {
-    const { catalog } = this.#parts;
-    const all = await catalog.deployments.list();
-    const routes = (await catalog.endpoints.list()).map(({ config }): RoutedEndpoint => {
-      const own = all.filter((entry) => entry.config.endpointName === config.name);
-      const deployments = Object.fromEntries(
-        own.map((entry) => [entry.config.name, { requestTimeoutMs: entry.config.requestSettings.requestTimeoutMs }]),
-      );
-      return { name: config.name, traffic: config.traffic, deployments };
+  /** Reads the catalog into what the router asks for each request. In turn, so that the last one asked for counts. */
+  refreshRoutes(): Promise<void> {
+    const done = this.#refreshing.then(async () => {
+      this.#routes = await this.endpoints.routes();
     });
-    this.#routes = new Map(routes.map((route) => [route.name, route]));
-  }
-
-  #endpointView(endpoint: PublicObject): PublicObject {
-    return {
-      ...endpoint,
-      scoring_uri: `${this.#publicUrl}/endpoints/${encodeURIComponent(String(endpoint.name))}/score`,
-    };
+    this.#refreshing = done.catch(() => undefined);
+    return done;
   }
 }

@@ -284,7 +284,7 @@ test('deployments of a catalog from before environments keep their references', 
   }
   await old.close();
   const raw = new DatabaseSync(file);
-  raw.exec(`drop table assets; delete from schema_migrations where version = 2;
+  raw.exec(`drop table assets; drop table endpoint_keys; delete from schema_migrations where version >= 2;
     update deployments set config_json = json_set(config_json, '$.environment', 'azureml:sk:1') where name = 'one';
     update deployments set config_json = json_set(config_json, '$.environment', json('{"image":"i","conda_file":"c.yml"}'))
       where name = 'two';`);

@@ -6,6 +6,7 @@ import { type Access, write } from './access.ts';
 import { DataAssetTable } from './data-assets.ts';
 import { DatastoreTable } from './datastores.ts';
 import { DeploymentTable } from './deployments.ts';
+import { EndpointKeyTable } from './endpoint-keys.ts';
 import { EndpointTable } from './endpoints.ts';
 import { EnvironmentTable } from './environments.ts';
 import { ModelTable } from './models.ts';
@@ -15,6 +16,7 @@ import { isBusy, NodeSqliteDialect } from './sqlite.ts';
 /** Everything a workspace knows, in one SQLite file. Several processes may have the same file open. */
 export class Catalog {
   readonly endpoints: EndpointTable;
+  readonly endpointKeys: EndpointKeyTable;
   readonly deployments: DeploymentTable;
   readonly datastores: DatastoreTable;
   readonly dataAssets: DataAssetTable;
@@ -26,6 +28,7 @@ export class Catalog {
   constructor(access: Access) {
     this.#access = access;
     this.endpoints = new EndpointTable(access);
+    this.endpointKeys = new EndpointKeyTable(access);
     this.deployments = new DeploymentTable(access);
     this.datastores = new DatastoreTable(access);
     this.dataAssets = new DataAssetTable(access);

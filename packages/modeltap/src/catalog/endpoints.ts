@@ -96,6 +96,41 @@ export class EndpointTable {
     });
   }
 
+  /**
+   * Changes the configuration by a function of the present one and the names of the endpoint's deployments that are not
+   * being deleted, with nothing in between. Throws `not_found` and what `change` throws.
+   */
+  async edit(
+    name: string,
+    change: (config: EndpointConfig, deployments: readonly string[]) => EndpointConfig,
+    options: { readonly sourceYaml?: string } = {},
+  ): Promise<EndpointEntry> {
+    const { clock } = this.#access;
+    return write(this.#access, async (trx) => {
+      const old = await trx.selectFrom('endpoints').selectAll().where('name', '=', name).executeTakeFirst();
+      if (old === undefined) throw notFound(KINDS.endpoint, name);
+      const deployments = await trx
+        .selectFrom('deployments')
+        .select('name')
+        .where('endpoint_name', '=', name)
+        .where('provisioning_state', '!=', 'Deleting')
+        .orderBy('name')
+        .execute();
+      const config = change(
+        JSON.parse(old.config_json),
+        deployments.map((row) => row.name),
+      );
+      const row = {
+        ...old,
+        config_json: JSON.stringify({ ...config, name }),
+        source_yaml: options.sourceYaml ?? old.source_yaml,
+        ...changed(clock, old.revision),
+      };
+      await trx.updateTable('endpoints').set(row).where('name', '=', name).execute();
+      return toEntry(row);
+    });
+  }
+
   /** Throws `not_found`, `revision_conflict`, or `endpoint_has_deployments`. */
   async delete(name: string, expected: Expected = {}): Promise<void> {
     await write(this.#access, async (trx) => {

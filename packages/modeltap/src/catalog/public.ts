@@ -186,7 +186,11 @@ function publicDataCollector(config: DataCollectorConfig): PublicObject {
     collections: Object.fromEntries(collections.map(([name, collection]) => [name, publicCollection(collection)])),
     sampling_rate: config.samplingRate,
     rolling_rate: config.rollingRate,
-    request_logging: { capture_headers: config.captureHeaders },
+    request_logging: {
+      capture_headers: config.captureHeaders,
+      ...(config.captureSecretHeaders === undefined ? {} : { capture_secret_headers: config.captureSecretHeaders }),
+    },
+    ...(config.errorRate === undefined ? {} : { sampling: { errors: config.errorRate } }),
     batch: config.batch,
     batch_window_ms: config.batchWindowMs,
   };

@@ -13,6 +13,7 @@ interface Versioned {
 export interface CatalogTables {
   settings: { name: string; value: string };
   endpoints: Versioned & { name: string; config_json: string; source_yaml: string | null };
+  endpoint_keys: Versioned & { endpoint_name: string; primary_key: string; secondary_key: string };
   deployments: Versioned & {
     endpoint_name: string;
     name: string;
@@ -91,6 +92,15 @@ const MIGRATIONS: readonly Migration[] = [
       `update deployments set config_json = json_remove(config_json, '$.environment')
          where json_type(config_json, '$.environment') = 'object'
          and json_type(config_json, '$.environment.reference') is null`,
+    ],
+  },
+  {
+    name: 'keys of endpoints',
+    statements: [
+      `create table endpoint_keys (
+         endpoint_name text primary key references endpoints (name) on delete cascade,
+         primary_key text not null, secondary_key text not null,
+         created_at text not null, updated_at text not null, revision integer not null) strict`,
     ],
   },
 ];

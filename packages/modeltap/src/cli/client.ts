@@ -2,11 +2,14 @@ import { readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { ModeltapError, systemCode, type ErrorBody } from '../kit/errors.ts';
 import { ERRORS } from '../kit/error-codes.ts';
+import { trustingFetch } from './trust.ts';
 
 /** What `modeltap up` leaves in its workspace directory while it runs. */
 export interface RunningWorkspace {
   readonly url: string;
   readonly pid: number;
+  /** PEM of the certificate it serves; absent without TLS. */
+  readonly certificate?: string;
 }
 
 /** Name of the file in the workspace directory that says where the running `modeltap up` listens. */
@@ -40,24 +43,25 @@ export class ApiError extends Error {
 
 /** Finds the running workspace: `MODELTAP_URL`, else the file that `modeltap up` left in the directory. */
 export async function connect(directory: string, env: NodeJS.ProcessEnv = process.env): Promise<Client> {
-  const url = env.MODELTAP_URL ?? (await runningUrl(directory));
-  return createClient(url.replace(/\/+$/, ''), directory);
+  const running = env.MODELTAP_URL === undefined ? await readRunningFile(directory) : { url: env.MODELTAP_URL, pid: 0 };
+  return createClient({ ...running, url: running.url.replace(/\/+$/, '') }, directory);
 }
 
-async function runningUrl(directory: string): Promise<string> {
+async function readRunningFile(directory: string): Promise<RunningWorkspace> {
   try {
-    const text = await readFile(join(directory, RUNNING_FILE), 'utf8');
-    return (JSON.parse(text) as RunningWorkspace).url;
+    return JSON.parse(await readFile(join(directory, RUNNING_FILE), 'utf8')) as RunningWorkspace;
   } catch (error) {
     if (systemCode(error) !== 'ENOENT' && !(error instanceof SyntaxError)) throw error;
     throw new ModeltapError('workspace_not_running', { directory: resolve(directory) });
   }
 }
 
-function createClient(url: string, directory: string): Client {
+function createClient(running: RunningWorkspace, directory: string): Client {
+  const { url } = running;
+  const ask = trustingFetch(running);
   const raw = async (path: string, init: RequestInit = {}) => {
     try {
-      return await fetch(path.startsWith('http') ? path : `${url}${path}`, init);
+      return await ask(path.startsWith('http') ? path : `${url}${path}`, init);
     } catch (cause) {
       if (init.signal?.aborted) throw cause;
       throw new ModeltapError('workspace_not_running', { directory: resolve(directory) }, { cause });

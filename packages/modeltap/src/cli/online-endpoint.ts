@@ -1,33 +1,33 @@
-import { readFile } from 'node:fs/promises';
-import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { ModeltapError, systemCode } from '../kit/errors.ts';
 import { type CommonOptions, clientOf, show, withCommon } from './common.ts';
 import type { Column } from './output.ts';
 import { readConfigFile, warn, type Warned } from './config-file.ts';
+import { registerEndpointCredentials } from './endpoint-credentials.ts';
+import { registerInvoke } from './endpoint-invoke.ts';
+import { ENDPOINTS_PATH as PATH, type Endpoint } from './endpoint-path.ts';
+import { parseSet, parseShares } from './endpoint-shares.ts';
 
-interface Endpoint {
-  readonly name: string;
-  readonly scoring_uri: string;
-  readonly provisioning_state: string;
-  readonly auth_mode: string;
-  readonly traffic: Readonly<Record<string, number>>;
+interface UpdateOptions extends CommonOptions {
+  readonly file?: string;
+  readonly name?: string;
+  readonly traffic?: string;
+  readonly mirrorTraffic?: string;
+  readonly set?: readonly string[];
 }
+
+const shares = (traffic: Readonly<Record<string, number>>) =>
+  Object.entries(traffic)
+    .map(([name, percent]) => `${name}=${percent}`)
+    .join(' ');
 
 const COLUMNS: readonly Column<Endpoint>[] = [
   { title: 'Name', value: (row) => row.name },
   { title: 'State', value: (row) => row.provisioning_state },
-  {
-    title: 'Traffic',
-    value: (row) =>
-      Object.entries(row.traffic)
-        .map(([name, percent]) => `${name}=${percent}`)
-        .join(' '),
-  },
+  { title: 'Auth', value: (row) => row.auth_mode },
+  { title: 'Traffic', value: (row) => shares(row.traffic) },
+  { title: 'Mirror', value: (row) => shares(row.mirror_traffic) },
   { title: 'Scoring URI', value: (row) => row.scoring_uri },
 ];
-
-const PATH = '/api/v1/online-endpoints';
 
 /** `modeltap online-endpoint …`, with the words and flags of `az ml online-endpoint`. */
 export function registerOnlineEndpoint(program: Command): void {
@@ -43,6 +43,7 @@ export function registerOnlineEndpoint(program: Command): void {
       warn(created.warnings);
       show(created.value, options, COLUMNS);
     });
+  registerUpdate(group);
   withCommon(group.command('show'))
     .description('Show an endpoint, with its scoring_uri')
     .requiredOption('-n, --name <name>', 'name')
@@ -70,46 +71,31 @@ export function registerOnlineEndpoint(program: Command): void {
     .action(async (options: CommonOptions & { name: string }) => {
       await (await clientOf(options)).send('DELETE', `${PATH}/${encodeURIComponent(options.name)}`);
     });
+  registerEndpointCredentials(group);
   registerInvoke(group);
 }
 
-function registerInvoke(group: Command): void {
-  withCommon(group.command('invoke'))
-    .description('Send a request to the scoring URI and print the answer')
-    .requiredOption('-n, --name <name>', 'name of the endpoint')
-    .requiredOption('-r, --request-file <json>', 'file with the request body')
-    .option('-d, --deployment-name <name>', 'send it to this deployment, whatever the traffic says')
-    .action(async (options: CommonOptions & { name: string; requestFile: string; deploymentName?: string }) => {
+function registerUpdate(group: Command): void {
+  withCommon(group.command('update'))
+    .description('Change an endpoint: its traffic, its mirror, or what its YAML says; no request is dropped')
+    .option('-f, --file <yaml>', 'endpoint YAML; shares it does not give stay as they are')
+    .option('-n, --name <name>', 'name; overrides the one in the file')
+    .option('--traffic <shares>', 'percent of the requests for each deployment: "blue=90 green=10"')
+    .option('--mirror-traffic <share>', 'percent of the requests that a deployment gets copies of: "green=10"')
+    .option('--set <key=value...>', 'single values: description=… auth_mode=… tags.team=… traffic.blue=…')
+    .action(async (options: UpdateOptions) => {
+      const { name, traffic, mirrorTraffic } = options;
+      const endpoint = name ?? options.file ?? '';
       const client = await clientOf(options);
-      const endpoint = await client.get<Endpoint>(`${PATH}/${encodeURIComponent(options.name)}`);
-      const answer = await client.raw(endpoint.scoring_uri, {
-        method: 'POST',
-        body: await requestBody(options.requestFile),
-        headers: {
-          'content-type': 'application/json',
-          ...(options.deploymentName === undefined ? {} : { 'azureml-model-deployment': options.deploymentName }),
-        },
+      const updated = await client.send<Warned<Endpoint>>('PUT', PATH, {
+        ...(options.file === undefined ? {} : await readConfigFile(options.file)),
+        name,
+        traffic: traffic === undefined ? undefined : parseShares(endpoint, '--traffic', traffic),
+        mirror_traffic:
+          mirrorTraffic === undefined ? undefined : parseShares(endpoint, '--mirror-traffic', mirrorTraffic),
+        set: options.set?.map(parseSet),
       });
-      const text = await answer.text();
-      if (!answer.ok) {
-        throw new ModeltapError('scoring_failed', {
-          uri: endpoint.scoring_uri,
-          status: answer.status,
-          text: text.slice(0, 2_000),
-        });
-      }
-      process.stdout.write(text.endsWith('\n') ? text : `${text}\n`);
+      warn(updated.warnings);
+      show(updated.value, options, COLUMNS);
     });
-}
-
-async function requestBody(file: string): Promise<Uint8Array<ArrayBuffer>> {
-  try {
-    return new Uint8Array(await readFile(file));
-  } catch (cause) {
-    throw new ModeltapError(
-      'file_unreadable',
-      { file: resolve(file), detail: systemCode(cause) ?? String(cause) },
-      { cause },
-    );
-  }
 }

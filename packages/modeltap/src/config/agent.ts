@@ -140,7 +140,6 @@ function checkAgent(findings: Findings): void {
       findings,
       [...path, 'data_collector'],
       Number.isInteger(limit) ? limit : DEFAULT_MAX_COLLECTIONS,
-      true,
     );
     checkDatastoreNames(findings, path, known);
   }

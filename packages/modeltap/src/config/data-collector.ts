@@ -98,7 +98,11 @@ export const dataCollectorSchema = mapping(
     collections: mappingOf(collectionSchema),
     sampling_rate: number({ min: 0, max: 1 }).default(1),
     rolling_rate: oneOf('minute', 'hour', 'day', 'month', 'year').default('hour'),
-    request_logging: mapping({ capture_headers: listOf(header, MAX_HEADERS).default([]) }).optional(),
+    sampling: mapping({ errors: number({ min: 0, max: 1 }).optional() }).optional(),
+    request_logging: mapping({
+      capture_headers: listOf(header, MAX_HEADERS).default([]),
+      capture_secret_headers: flag().optional(),
+    }).optional(),
     batch: field((value) => batchMode(value)).default('same_id'),
     batch_window_ms: whole({ min: 0, max: 60_000, unit: 'ms' }).default(500),
   },
@@ -108,11 +112,8 @@ export const dataCollectorSchema = mapping(
       : undefined,
 );
 
-/**
- * Rules of `data_collector` that one key alone cannot tell. `base` is the path of the data_collector key. `tapped`: the
- * file may say where payloads are collected.
- */
-export function checkDataCollector(findings: Findings, base: KeyPath, maxCollections: number, tapped = false): void {
+/** Rules of `data_collector` that one key alone cannot tell. `base` is the path of the data_collector key. */
+export function checkDataCollector(findings: Findings, base: KeyPath, maxCollections: number): void {
   const { document } = findings;
   const seen = new Map<string, string>();
   const custom: KeyPath[] = [];
@@ -120,10 +121,7 @@ export function checkDataCollector(findings: Findings, base: KeyPath, maxCollect
     const path = [...base, 'collections', name];
     checkCollectionName(findings, path, name, seen);
     const enabled = isEnabled(document, path);
-    if (PAYLOAD_COLLECTIONS.includes(name.toLowerCase())) {
-      if (enabled && !tapped)
-        findings.warning(path, 'payload logging is not available yet in this version: nothing is recorded for it');
-    } else if (enabled) custom.push(path);
+    if (enabled && !PAYLOAD_COLLECTIONS.includes(name.toLowerCase())) custom.push(path);
     checkDataPath(findings, [...path, 'data', 'path']);
   }
   for (const path of custom.slice(maxCollections)) {
@@ -168,6 +166,10 @@ export function buildDataCollector(
     samplingRate: raw.sampling_rate,
     rollingRate: raw.rolling_rate,
     captureHeaders: raw.request_logging?.capture_headers ?? [],
+    ...(raw.request_logging?.capture_secret_headers === undefined
+      ? {}
+      : { captureSecretHeaders: raw.request_logging.capture_secret_headers }),
+    ...(raw.sampling?.errors === undefined ? {} : { errorRate: raw.sampling.errors }),
     batch: raw.batch,
     batchWindowMs: raw.batch_window_ms,
   };

@@ -57,6 +57,7 @@ export const endpointReader: Reader<typeof endpointSchema, EndpointConfig> = {
     if (second !== undefined) {
       findings.error(['mirror_traffic', second], 'is one too many: traffic is mirrored to one deployment only', 'key');
     }
+    checkMirror(findings);
   },
   build: (raw) => ({
     name: raw.name,
@@ -76,4 +77,15 @@ function checkTraffic(findings: Findings): void {
   // A value that is no number has an error of its own.
   if (Number.isNaN(sum) || sum === 0 || sum === 100) return;
   findings.error(['traffic'], `the percentages add up to ${sum}; they must add up to 100, or to 0`, 'key');
+}
+
+/** As in Azure ML: a deployment answers clients or gets copies of what others answer. */
+function checkMirror(findings: Findings): void {
+  const { document } = findings;
+  const percent = (of: string, name: string) => Number(document.scalar([of, name])?.text ?? 0);
+  for (const name of document.keys(['mirror_traffic'])) {
+    if (!(percent('mirror_traffic', name) > 0 && percent('traffic', name) > 0)) continue;
+    const why = 'gets traffic; a deployment gets traffic or copies of it, not both: set one of the two to 0';
+    findings.error(['mirror_traffic', name], why, 'key');
+  }
 }

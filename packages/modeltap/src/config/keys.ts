@@ -48,6 +48,14 @@ export const DATA_COLLECTOR_KEYS: readonly KeyRow[] = [
     'data_collector.request_logging.capture_headers',
     'names of headers that the collector records; at most 100',
   ),
+  honoured(
+    'data_collector.request_logging.capture_secret_headers',
+    "Modeltap's own: true collects headers that carry secrets (authorization, cookies, keys) too, when they are named; default false",
+  ),
+  honoured(
+    'data_collector.sampling.errors',
+    "Modeltap's own: share of the failed requests that is collected, 0 to 1; default 1",
+  ),
   honoured('data_collector.batch', "Modeltap's own: same_id (default), across_ids or off"),
   honoured('data_collector.batch_window_ms', "Modeltap's own: 0 to 60000; default 500"),
 ];
@@ -168,11 +176,8 @@ export const ENDPOINT_KEYS: readonly KeyRow[] = [
   honoured('tags', 'kept and shown'),
   honoured('properties', 'kept and shown'),
   honoured('traffic', 'deployment: percent; the sum is 0 or 100'),
-  warning('mirror_traffic', 'requests are not mirrored yet; one deployment, at most 50 percent'),
-  warning(
-    'auth_mode',
-    'key, aml_token or aad_token; there is no access control yet, the endpoint listens on loopback only',
-  ),
+  honoured('mirror_traffic', 'deployment: percent of the requests that it gets copies of; one deployment, at most 50'),
+  honoured('auth_mode', 'key (default), aml_token or aad_token'),
   warning('compute', 'instances run on this machine'),
   warning('identity', 'a datastore is written with its own credentials'),
   silent('identity.type', 'system_assigned or user_assigned'),

@@ -39,7 +39,7 @@ description: d
 tags: {a: 1}
 properties: {b: 2}
 traffic: {blue: 90, green: 10}
-mirror_traffic: {green: 50}
+mirror_traffic: {red: 50}
 auth_mode: Key
 compute: azureml:k8s
 identity: {type: user_assigned, user_assigned_identities: [/subscriptions/x, {resource_id: /subscriptions/y}]}
@@ -61,7 +61,7 @@ creation_context: {}
     properties: { b: '2' },
     authMode: 'key',
     traffic: { blue: 90, green: 10 },
-    mirrorTraffic: { green: 50 },
+    mirrorTraffic: { red: 50 },
   });
   const warned = ENDPOINT_KEYS.filter((row) => row.effect === 'warning').map((row) => row.key);
   assert.deepEqual(warnings.map(({ key }) => key).toSorted(), warned.toSorted());
@@ -75,15 +75,23 @@ test('the smallest endpoint has the defaults of Azure ML', () => {
 
 test('traffic adds up to 0 or 100 and is mirrored once, at most by half', () => {
   const found = errors(() =>
-    parseEndpoint('name: abc\ntraffic: {a: 90, b: 20}\nmirror_traffic: {a: 51, b: 1}\nauth_mode: none\n', source),
+    parseEndpoint('name: abc\ntraffic: {a: 90, b: 20}\nmirror_traffic: {c: 51, d: 1}\nauth_mode: none\n', source),
   );
   assert.deepEqual(found, [
     '2:1 traffic: the percentages add up to 110; they must add up to 100, or to 0',
-    '3:21 mirror_traffic.a: must be a whole number from 0 to 50 percent, not "51"',
-    '3:25 mirror_traffic.b: is one too many: traffic is mirrored to one deployment only',
+    '3:21 mirror_traffic.c: must be a whole number from 0 to 50 percent, not "51"',
+    '3:25 mirror_traffic.d: is one too many: traffic is mirrored to one deployment only',
     '4:12 auth_mode: must be one of key, aml_token, aad_token, not "none"',
   ]);
   assert.deepEqual(parseEndpoint('name: abc\ntraffic: {a: 0}\n', source).value.traffic, { a: 0 });
+  const both = (mirror: number) => `name: abc\ntraffic: {a: 100, b: 0}\nmirror_traffic: {a: ${mirror}}\n`;
+  assert.deepEqual(
+    errors(() => parseEndpoint(both(1), source)),
+    [
+      '3:18 mirror_traffic.a: gets traffic; a deployment gets traffic or copies of it, not both: set one of the two to 0',
+    ],
+  );
+  assert.deepEqual(parseEndpoint(both(0), source).value.mirrorTraffic, { a: 0 });
 });
 
 const BLOB = 'name: store\ntype: azure_blob\naccount_name: acct\ncontainer_name: data\n';

@@ -39,6 +39,10 @@ export interface DataCollectorConfig {
   readonly samplingRate: number;
   readonly rollingRate: RollingRate;
   readonly captureHeaders: readonly string[];
+  /** Modeltap's own key `request_logging.capture_secret_headers`: headers that carry secrets too, when named. Default false. */
+  readonly captureSecretHeaders?: boolean;
+  /** Modeltap's own key `data_collector.sampling.errors`: share of the failed exchanges that is collected, 0 to 1. Default 1. */
+  readonly errorRate?: number;
   /** Modeltap's own key `data_collector.batch`. Default `same_id`. */
   readonly batch: BatchMode;
   /** Modeltap's own key `data_collector.batch_window_ms`. Default 500. */

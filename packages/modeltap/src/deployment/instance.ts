@@ -35,6 +35,13 @@ export interface InstanceEffects {
   readonly random?: () => number;
 }
 
+/** What stands before an instance: requests go to its port, and from there to the instance. */
+export interface InstanceFront {
+  readonly port: number;
+  /** The instance has ended. */
+  close(): void;
+}
+
 /** What an instance is made of. */
 export interface InstanceOptions {
   readonly name: string;
@@ -48,6 +55,8 @@ export interface InstanceOptions {
   readonly effects: InstanceEffects;
   /** Called each time it has become ready. */
   readonly onReady?: () => void;
+  /** Opens what requests pass on their way to the process on this port; asked for every process. Absent: nothing. */
+  readonly front?: (port: number) => Promise<InstanceFront>;
 }
 
 /** Exit code of a model server that cannot load or initialise its model: starting it again would not help. */
@@ -78,6 +87,7 @@ export class Instance {
   #since: number;
   #child: Child | undefined;
   #port: number | undefined;
+  #front: InstanceFront | undefined;
   #restarts = 0;
   #everReady = false;
   #lastExit: { text: string; at: string } | undefined;
@@ -93,7 +103,7 @@ export class Instance {
 
   /** The port to send requests to; undefined unless the instance is ready. */
   get readyPort(): number | undefined {
-    return this.#state === 'ready' ? this.#port : undefined;
+    return this.#state === 'ready' ? (this.#front?.port ?? this.#port) : undefined;
   }
 
   /** Starts it. Resolves with undefined when it is ready the first time, or with why it will not be. */
@@ -169,6 +179,8 @@ export class Instance {
     over.abort();
     this.#child = undefined;
     this.#port = undefined;
+    this.#front?.close();
+    this.#front = undefined;
     const reason = this.#killReason ?? exit.text;
     this.#lastExit = { text: reason, at: new Date(this.#clock.now()).toISOString() };
     return { pid, exit, reason };
@@ -177,7 +189,24 @@ export class Instance {
   async #watch(child: Child, port: number, run: { signal: AbortSignal; onReady: () => void }): Promise<void> {
     if (run.signal.aborted) return;
     this.#port = port;
+    if (!(await this.#openFront(child, port, run.signal))) return;
     await Promise.all([this.#checkReadiness(child, run), this.#checkLiveness(child, run.signal)]);
+  }
+
+  /** False: it cannot serve. A version that never served is given up with the reason, one that did serves without. */
+  async #openFront(child: Child, port: number, signal: AbortSignal): Promise<boolean> {
+    try {
+      const front = await this.#options.front?.(port);
+      if (!signal.aborted) this.#front = front;
+      else front?.close();
+    } catch (error) {
+      if (!this.#everReady) {
+        await this.#give(child, errorText(error));
+        return false;
+      }
+      this.#say(child.pid ?? 0, `its requests and answers are not collected: ${errorText(error)}`);
+    }
+    return !signal.aborted;
   }
 
   /** A process that tells its port is asked at once: `initial_delay` is for servers that cannot tell. */

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import type { DeploymentConfig } from '../config/types.ts';
 import { ModeltapError } from '../kit/errors.ts';
 import { instanceEnvironment } from './environment.ts';
-import { Instance, type InstanceEffects, type StartFailure } from './instance.ts';
+import { Instance, type InstanceEffects, type InstanceFront, type StartFailure } from './instance.ts';
 import type { InstanceLog } from './instance-log.ts';
 import { planProcess } from './launcher.ts';
 import type { ProcessSpec, PythonEnvironment } from './process-spec.ts';
@@ -15,6 +15,8 @@ export interface DeploymentSpec {
   readonly modelDirectory?: string;
   /** The built environment of a deployment that runs in Python. */
   readonly python?: PythonEnvironment;
+  /** Opens what requests pass on their way to an instance that listens on this port; absent: nothing. */
+  readonly front?: (port: number) => Promise<InstanceFront>;
   /** Where `instance-<n>.log` goes; made when missing. */
   readonly logDirectory: string;
   /** Variables of the workspace, e.g. `AZUREML_MDC_CONFIG_PATH`, `AZUREML_MDC_HOST`, `AZUREML_MDC_PORT`; the user cannot override them. */
@@ -115,6 +117,7 @@ export class Version {
         killDeadlineMs: options.killDeadlineMs,
         effects: options.effects,
         onReady: () => this.#queue.look(),
+        ...(spec.front === undefined ? {} : { front: spec.front }),
       });
     });
   }

@@ -1,4 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Readable } from 'node:stream';
 import type { Dispatcher, Pool } from 'undici';
 import { errorText } from '../kit/errors.ts';
 import { forwardedResponseHeaders } from './headers.ts';
@@ -10,8 +11,8 @@ export interface ForwardOptions {
   readonly pool: Pool;
   readonly path: string;
   readonly headers: string[];
-  /** The whole body, when the router has it; undefined means: stream the request, if it has a body. */
-  readonly body: Buffer | undefined;
+  /** The whole body, or the stream of it: the request itself, or what it is piped to. */
+  readonly body: Buffer | Readable | null;
   readonly deployment: string;
   readonly requestId: string;
   /**
@@ -21,6 +22,10 @@ export interface ForwardOptions {
   readonly finishes: boolean;
   /** Called when the head of the answer is there, before it is passed on. False: it is no longer wanted. */
   readonly onHead: () => boolean;
+  /** Sees each piece of a body that is the request itself, as it goes to the instance, at the instance's pace. */
+  readonly onBody?: ((chunk: Buffer) => void) | undefined;
+  /** A client that takes nothing of the answer for so long is cut off. */
+  readonly stallMs: number;
 }
 
 /**
@@ -36,7 +41,8 @@ export type ForwardEnd =
 export interface Forwarding {
   /** Never rejects. */
   readonly end: Promise<ForwardEnd>;
-  abort(): void;
+  /** `now`: also with an instance that finishes what it has begun. */
+  abort(now?: boolean): void;
 }
 
 /** Sends a request to an instance and streams the answer back at the client's pace. */
@@ -45,9 +51,9 @@ export function forward(options: ForwardOptions): Forwarding {
   let controller: Dispatcher.DispatchController | undefined;
   let aborted = false;
   let head = false;
-  const abort = () => {
+  const abort = (now = false) => {
     aborted = true;
-    if (options.finishes && !head) return;
+    if (options.finishes && !head && !now) return;
     controller?.abort(new DOMException('the client has gone or the request timed out', 'AbortError'));
   };
   const end = new Promise<ForwardEnd>((resolve) => {
@@ -56,11 +62,14 @@ export function forward(options: ForwardOptions): Forwarding {
         method: (request.method ?? 'GET') as Dispatcher.HttpMethod,
         path: options.path,
         headers: options.headers,
-        body: options.body ?? (hasBody(request) ? request : null),
+        body: options.body,
       },
       passOn(options, resolve, {
         onStart(started) {
           controller = started;
+          // undici listens in this same turn, so neither of the two misses a piece.
+          const { onBody } = options;
+          if (options.body === request && onBody !== undefined) request.on('data', onBody);
           // Nothing of it has been sent yet.
           if (aborted) started.abort(new DOMException('the client has gone or the request timed out', 'AbortError'));
         },
@@ -77,12 +86,6 @@ export function forward(options: ForwardOptions): Forwarding {
   response.once('close', onClose);
   void end.then(() => response.off('close', onClose));
   return { end, abort };
-}
-
-/** True when the head of a request announces a body. */
-export function hasBody(request: IncomingMessage): boolean {
-  const { 'content-length': length, 'transfer-encoding': encoding } = request.headers;
-  return encoding !== undefined || (length !== undefined && length !== '0');
 }
 
 function passOn(
@@ -114,10 +117,11 @@ function passOn(
     onResponseData(controller, chunk) {
       if (response.write(chunk)) return;
       controller.pause();
-      response.once('drain', () => controller.resume());
+      cutWhenStalled(options, 'drain', () => controller.resume());
     },
     onResponseEnd() {
       response.end();
+      if (!response.writableFinished) cutWhenStalled(options, 'finish');
       resolve({ kind: 'answered' });
     },
     onResponseError(_controller, error) {
@@ -126,4 +130,18 @@ function passOn(
       resolve(sent ? { kind: 'broken', head, detail } : { kind: 'unsent', detail });
     },
   };
+}
+
+/** Cuts the client off when it takes nothing until `event` for as long as it may. */
+function cutWhenStalled({ response, stallMs }: ForwardOptions, event: 'drain' | 'finish', then?: () => void): void {
+  const stalled = setTimeout(() => response.destroy(), stallMs);
+  const stop = () => {
+    clearTimeout(stalled);
+    response.off(event, go).off('close', stop);
+  };
+  const go = () => {
+    stop();
+    then?.();
+  };
+  response.on(event, go).on('close', stop);
 }

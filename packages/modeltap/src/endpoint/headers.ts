@@ -25,18 +25,29 @@ function connectionNames(value: string | string[] | undefined): ReadonlySet<stri
   return names.length === 0 ? undefined : new Set(names);
 }
 
+/** What else is done to the headers of a request. */
+export interface ForwardedHeaderOptions {
+  /** Leaves out `authorization`: it was for the endpoint, and the model has no use for its keys. */
+  readonly withoutAuthorization: boolean;
+}
+
 /**
  * Headers to send to an instance, as a flat name, value list in the client's order and spelling: without those of the
- * connection, without `host` (the instance has its own) and with `x-request-id`.
+ * connection, without `host` (the instance has its own) and `x-modeltap-mirror-of`, and with `x-request-id`.
  */
-export function forwardedRequestHeaders(request: IncomingMessage, requestId: string): string[] {
+export function forwardedRequestHeaders(
+  request: IncomingMessage,
+  requestId: string,
+  options: ForwardedHeaderOptions = { withoutAuthorization: false },
+): string[] {
   const raw = request.rawHeaders;
   const named = connectionNames(request.headers.connection);
   const headers: string[] = [];
   for (let index = 0; index + 1 < raw.length; index += 2) {
     const name = raw[index] ?? '';
     const lower = name.toLowerCase();
-    if (HOP_BY_HOP.has(lower) || lower === 'host' || lower === 'x-request-id' || named?.has(lower)) continue;
+    if (HOP_BY_HOP.has(lower) || REPLACED.has(lower) || named?.has(lower)) continue;
+    if (options.withoutAuthorization && lower === 'authorization') continue;
     headers.push(name, raw[index + 1] ?? '');
   }
   headers.push('x-request-id', requestId);
@@ -60,6 +71,12 @@ export function forwardedResponseHeaders(
   out.push(DEPLOYMENT_HEADER, deployment);
   return out;
 }
+
+/** Only copies have it: the deployment that answers the client. */
+export const MIRROR_HEADER = 'x-modeltap-mirror-of';
+
+/** Never passed on as the client sent them. */
+const REPLACED = new Set(['host', 'x-request-id', MIRROR_HEADER]);
 
 /** In a request it forces a deployment, as in Azure ML; in an answer it names the one that answered. */
 export const DEPLOYMENT_HEADER = 'azureml-model-deployment';

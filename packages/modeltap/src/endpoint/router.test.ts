@@ -1,145 +1,10 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import {
-  createServer,
-  type IncomingHttpHeaders,
-  type IncomingMessage,
-  request,
-  type Server,
-  type ServerResponse,
-} from 'node:http';
-import { type AddressInfo, connect } from 'node:net';
+import { type IncomingHttpHeaders, type IncomingMessage, request } from 'node:http';
+import { connect } from 'node:net';
 import { test } from 'node:test';
-import {
-  createEndpointRouter,
-  type EndpointRouterOptions,
-  type RouterAcquireOptions,
-  type RouterLease,
-} from './router.ts';
-import type { RoutedEndpoint } from './traffic.ts';
-
-type Serve = (request: IncomingMessage, response: ServerResponse) => void;
-
-interface World extends AsyncDisposable {
-  readonly port: number;
-  /** Ports of the instances of a deployment, in the order they are handed out. */
-  readonly instances: Record<string, number[]>;
-  /** Leases handed out and given back. */
-  readonly leases: { out: number; back: number };
-  readonly router: ReturnType<typeof createEndpointRouter>;
-}
-
-async function listen(serve: Serve): Promise<{ server: Server; port: number }> {
-  const server = createServer(serve).listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  return { server, port: (server.address() as AddressInfo).port };
-}
-
-/** A router over deployments whose single instance is `serve`. */
-async function world(
-  servers: Record<string, Serve>,
-  changes: Partial<RoutedEndpoint> & { options?: Partial<EndpointRouterOptions>; requestTimeoutMs?: number } = {},
-): Promise<World> {
-  const started: Server[] = [];
-  const instances: Record<string, number[]> = {};
-  for (const [name, serve] of Object.entries(servers)) {
-    const { server, port } = await listen(serve);
-    started.push(server);
-    instances[name] = [port];
-  }
-  const { options = {}, requestTimeoutMs = 5000, ...endpointChanges } = changes;
-  const deployments = Object.fromEntries(Object.keys(servers).map((name) => [name, { requestTimeoutMs }]));
-  const endpoint: RoutedEndpoint = { name: 'iris', traffic: {}, deployments, ...endpointChanges };
-  const leases = { out: 0, back: 0 };
-  const acquire = (_endpoint: string, deployment: string, { avoid }: RouterAcquireOptions): RouterLease | undefined => {
-    const ports = instances[deployment] ?? [];
-    const port = ports.find((one) => one !== avoid?.port) ?? ports[0];
-    if (port === undefined) return undefined;
-    leases.out += 1;
-    return { port, release: () => void (leases.back += 1) };
-  };
-  const router = createEndpointRouter({
-    endpoint: (name) => (name === 'iris' ? endpoint : undefined),
-    acquire,
-    waitMs: 100,
-    newId: () => 'made-here',
-    ...options,
-  });
-  const front = await listen((request, response) => {
-    assert.ok(router.matches(request.url));
-    router.serve(request, response);
-  });
-  return {
-    port: front.port,
-    instances,
-    leases,
-    router,
-    async [Symbol.asyncDispose]() {
-      await router.stop(0);
-      for (const server of [front.server, ...started]) {
-        server.closeAllConnections();
-        server.close();
-      }
-    },
-  };
-}
-
-/** A promise that others resolve. */
-function signal(): { promise: Promise<void>; resolve: () => void } {
-  let resolve = () => {};
-  const promise = new Promise<void>((done) => {
-    resolve = done;
-  });
-  return { promise, resolve };
-}
-
-interface Answer {
-  status: number;
-  headers: IncomingHttpHeaders;
-  body: string;
-  error(): { code: string; message: string; fix: string };
-}
-
-function call(
-  port: number,
-  path: string,
-  options: { method?: string; headers?: Record<string, string>; body?: string } = {},
-): Promise<Answer> {
-  const { method = 'POST', headers = {}, body = '' } = options;
-  return new Promise((resolve, reject) => {
-    const sent = request({ host: '127.0.0.1', port, path, method, headers, agent: false }, (response) => {
-      let text = '';
-      response.setEncoding('utf8');
-      response.on('data', (chunk: string) => {
-        text += chunk;
-      });
-      response.on('error', reject);
-      response.on('end', () => {
-        const error = () => (JSON.parse(text) as { error: { code: string; message: string; fix: string } }).error;
-        resolve({ status: response.statusCode ?? 0, headers: response.headers, body: text, error });
-      });
-    });
-    sent.on('error', reject);
-    sent.end(body);
-  });
-}
-
-/** Answers with what arrived. */
-const echo: Serve = (request, response) => {
-  const chunks: Buffer[] = [];
-  request.on('data', (chunk: Buffer) => chunks.push(chunk));
-  request.on('end', () => {
-    const body = Buffer.concat(chunks).toString();
-    response.setHeader('x-model', 'm1');
-    response.end(JSON.stringify({ url: request.url, method: request.method, headers: request.headers, body }));
-  });
-};
-const named =
-  (name: string): Serve =>
-  (request, response) => {
-    request.resume();
-    response.end(name);
-  };
+import type { RouterLease } from './lease.ts';
+import { call, echo, listen, named, type Serve, signal, world } from './world.test-suite.ts';
 
 test('a request reaches the instance without the prefix, and its answer names the deployment', async () => {
   await using here = await world({ blue: echo });
@@ -445,6 +310,36 @@ test('a request waits for the instance it is promised, and leaves when its clien
   const released = signal();
   give({ port, release: released.resolve });
   await released.promise;
+});
+
+test('a request whose deployment is deleted while it waits goes where traffic goes now, unless it named it', async () => {
+  await using here = await world(
+    { blue: named('blue'), green: named('green') },
+    { traffic: { blue: 100 }, options: { waitMs: 400 } },
+  );
+  here.instances.blue = [];
+  const free = call(here.port, '/endpoints/iris/score', { body: 'x' });
+  const forced = call(here.port, '/endpoints/iris/score', { headers: { 'azureml-model-deployment': 'blue' } });
+  await new Promise((resolve) => setTimeout(resolve, 40));
+  here.change({ traffic: { green: 100 }, deployments: { green: { requestTimeoutMs: 5000 } } });
+  const answer = await free;
+  assert.deepEqual([answer.body, answer.headers['azureml-model-deployment']], ['green', 'green']);
+  assert.equal((await forced).error().code, 'deployment_unavailable');
+});
+
+test('a client that is slow with a long body still gets its 408', async () => {
+  await using here = await world({ blue: (request) => void request.resume() }, { requestTimeoutMs: 100 });
+  const slow = connect(here.port, '127.0.0.1');
+  slow.write(`POST /endpoints/iris/score HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n${'x'.repeat(100_000)}`);
+  let text = '';
+  const more = setInterval(() => text === '' && slow.write('x'.repeat(1_000)), 10);
+  slow.on('data', (chunk: Buffer) => {
+    text += chunk.toString();
+  });
+  slow.on('error', () => undefined);
+  await new Promise((done) => slow.once('close', done));
+  clearInterval(more);
+  assert.match(text, /^HTTP\/1\.1 408 [\s\S]*request_timeout/);
 });
 
 test('more requests than allowed at once are 503', async () => {

@@ -1,46 +1,35 @@
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Readable } from 'node:stream';
 import { type Clock, systemClock } from '../kit/clock.ts';
 import { ModeltapError, toErrorBody, toModeltapError } from '../kit/errors.ts';
 import { type Logger, silentLogger } from '../kit/logger.ts';
-import { type ForwardEnd, forward, type Forwarding, hasBody } from './forward.ts';
-import { DEPLOYMENT_HEADER, forwardedRequestHeaders } from './headers.ts';
-import { chooseDeployment, type RoutedEndpoint } from './traffic.ts';
+import { challengeOf, requireAccess, type TokenIssuer } from './access.ts';
+import { hasBody, limitedBody, linger, readWhole } from './body.ts';
+import { type ForwardEnd, forward, type Forwarding } from './forward.ts';
+import { DEPLOYMENT_HEADER, forwardedRequestHeaders, MIRROR_HEADER } from './headers.ts';
+import type { RouterAcquire, RouterLease } from './lease.ts';
+import { type MirrorCopy, type MirrorOutcome, Mirrors } from './mirror.ts';
+import { chooseDeployment, chooseMirror, type RoutedEndpoint } from './traffic.ts';
 import { createUpstreams, type Upstreams } from './upstreams.ts';
-
-/** The right to send one request to a port on loopback. */
-export interface RouterLease {
-  readonly port: number;
-  /** True: the instance finishes what it has begun also when the client has gone; it is not free before. Default false. */
-  readonly finishes?: boolean;
-  release(): void;
-}
-
-/** How to choose an instance. */
-export interface RouterAcquireOptions {
-  /** Preferably another than this one. */
-  readonly avoid?: RouterLease;
-  /** Aborts when the request is no longer wanted. */
-  readonly signal: AbortSignal;
-}
 
 /** What the router is given by whoever runs deployments. */
 export interface EndpointRouterOptions {
   /** The endpoint of that name, or undefined. Called for every request. */
   readonly endpoint: (name: string) => RoutedEndpoint | undefined;
-  /**
-   * An instance to send one request to; undefined when none is ready now. A promise when the request has to wait for
-   * room; it may reject with the error to answer.
-   */
-  readonly acquire: (
-    endpoint: string,
-    deployment: string,
-    options: RouterAcquireOptions,
-  ) => RouterLease | undefined | Promise<RouterLease | undefined>;
+  readonly acquire: RouterAcquire;
   /** How long a request waits for an instance while none is ready. Default 5000 ms. */
   readonly waitMs?: number;
   /** Requests in flight over all endpoints; more are refused with 503. Default 4096. */
   readonly maxInFlight?: number;
+  /** Longest body of a request; a longer one is 413. Default 100 MiB. */
+  readonly maxBodyBytes?: number;
+  /** A client that takes nothing of its answer for so long is cut off. Default 60 000 ms. */
+  readonly stallMs?: number;
+  /** Who makes the tokens of `aad_token`. */
+  readonly issuer?: TokenIssuer;
+  /** Told what became of each copy of a request. */
+  readonly onMirrored?: (endpoint: string, deployment: string, outcome: MirrorOutcome) => void;
   readonly logger?: Logger;
   readonly clock?: Clock;
   readonly random?: () => number;
@@ -63,6 +52,8 @@ export const ENDPOINT_PREFIX = '/endpoints/';
 
 /** Bodies up to this size are read before an instance is chosen: one write instead of a stream, and safe to send twice. */
 const WHOLE_BODY_BYTES = 64 * 1024;
+/** The default of `maxBodyBytes`. */
+export const MAX_BODY_BYTES = 100 * 1024 ** 2;
 /** How often a waiting request looks for a ready instance. */
 const LOOK_AGAIN_MS = 20;
 /** So long an instance that broke a connection keeps the place of that request. */
@@ -78,18 +69,25 @@ interface Exchange {
   readonly response: ServerResponse;
   readonly requestId: string;
   readonly endpoint: string;
-  readonly deployment: string;
+  /** Changes only while no instance is found and the deployment goes away. */
+  deployment: string;
+  /** True when the client has named the deployment. */
+  readonly forced: boolean;
+  /** The endpoint has looked at `authorization`, so it is not passed on. */
+  readonly authorized: boolean;
   readonly path: string;
   /** Aborts when the client has gone or the request has timed out. */
   readonly over: AbortController;
   /** True until the head of an answer is written. */
   open: boolean;
   forwarding?: Forwarding;
+  copy?: MirrorCopy | undefined;
 }
 
 class Router implements EndpointRouter {
   readonly #options: EndpointRouterOptions;
   readonly #upstreams: Upstreams = createUpstreams();
+  readonly #mirrors: Mirrors;
   readonly #logger: Logger;
   readonly #clock: Clock;
   #inFlight = 0;
@@ -99,6 +97,11 @@ class Router implements EndpointRouter {
     this.#options = options;
     this.#logger = options.logger ?? silentLogger;
     this.#clock = options.clock ?? systemClock;
+    this.#mirrors = new Mirrors({
+      acquire: options.acquire,
+      pool: (port) => this.#upstreams.pool(port),
+      onOutcome: options.onMirrored ?? (() => undefined),
+    });
   }
 
   get inFlight(): number {
@@ -119,7 +122,7 @@ class Router implements EndpointRouter {
     try {
       this.#route(request, response, requestId);
     } catch (error) {
-      this.#fail(request, response, { error, requestId });
+      this.#fail(request, response, { error, requestId, endpoint: splitTarget(request.url ?? '/').name });
     }
   }
 
@@ -132,6 +135,7 @@ class Router implements EndpointRouter {
       await Promise.race([idle, this.#clock.sleep(deadlineMs, { signal: done.signal })]);
       done.abort();
     }
+    this.#mirrors.close();
     await this.#upstreams.close();
   }
 
@@ -143,26 +147,65 @@ class Router implements EndpointRouter {
     if (endpoint === undefined) {
       throw new ModeltapError('not_found', { kind: 'endpoint', name: name.slice(0, 64), command: 'online-endpoint' });
     }
+    const go = () => this.#begin(endpoint, { request, response, requestId, path });
+    const { access } = endpoint;
+    if (access === undefined) return go();
+    const { issuer } = this.#options;
+    const now = this.#clock.now();
+    const allowed = requireAccess({ endpoint: name, access, headers: request.headers, now, issuer });
+    if (allowed === undefined) return go();
+    allowed.then(go).catch((error: unknown) => this.#fail(request, response, { error, requestId, endpoint: name }));
+  }
+
+  #begin(endpoint: RoutedEndpoint, asked: Pick<Exchange, 'request' | 'response' | 'requestId' | 'path'>): void {
+    const { request, response } = asked;
+    if (response.destroyed) return;
+    const { maxBodyBytes = MAX_BODY_BYTES } = this.#options;
+    if (Number(request.headers['content-length'] ?? 0) > maxBodyBytes) {
+      throw new ModeltapError('request_too_large', { maxBytes: maxBodyBytes });
+    }
     const forced = header(request, DEPLOYMENT_HEADER);
     const deployment = chooseDeployment(endpoint, forced, this.#options.random ?? Math.random);
     const over = new AbortController();
     const exchange: Exchange = {
-      request,
-      response,
-      requestId,
+      ...asked,
       endpoint: endpoint.name,
       deployment,
-      path,
+      forced: forced !== undefined,
+      authorized: endpoint.access !== undefined,
       over,
       open: true,
     };
+    if (forced === undefined) exchange.copy = this.#mirror(endpoint, exchange);
     const timeout = endpoint.deployments[deployment]?.requestTimeoutMs ?? 5000;
     const timer = setTimeout(() => this.#timeOut(exchange, timeout), timeout);
     response.once('close', () => {
       clearTimeout(timer);
       over.abort();
+      exchange.copy?.cancel();
     });
     this.#run(exchange, timer).catch((error: unknown) => this.#failExchange(exchange, error));
+  }
+
+  /** Begins a copy of a request if it is one of those that are copied. */
+  #mirror(endpoint: RoutedEndpoint, exchange: Exchange): MirrorCopy | undefined {
+    const { request, deployment: answering, path } = exchange;
+    const deployment = chooseMirror(endpoint, answering, this.#options.random ?? Math.random);
+    if (deployment === undefined) return undefined;
+    const length = request.headers['content-length'];
+    return this.#mirrors.begin({
+      endpoint: endpoint.name,
+      deployment,
+      method: request.method ?? 'GET',
+      path,
+      headers: [...this.#headers(exchange), MIRROR_HEADER, answering],
+      bodyBytes: length === undefined ? undefined : Number(length),
+      timeoutMs: endpoint.deployments[deployment]?.requestTimeoutMs ?? 5000,
+    });
+  }
+
+  #headers({ request, requestId, authorized }: Exchange): string[] {
+    return forwardedRequestHeaders(request, requestId, { withoutAuthorization: authorized });
   }
 
   #timeOut(exchange: Exchange, timeout: number): void {
@@ -170,15 +213,19 @@ class Router implements EndpointRouter {
     const { deployment } = exchange;
     this.#failExchange(exchange, new ModeltapError('request_timeout', { deployment, timeout }));
     exchange.over.abort();
-    exchange.forwarding?.abort();
+    // To break off a body that is still coming takes the connection with it: first the client gets its answer.
+    if (exchange.request.complete) exchange.forwarding?.abort();
+    else exchange.response.once('close', () => exchange.forwarding?.abort());
   }
 
   async #run(exchange: Exchange, timer: NodeJS.Timeout): Promise<void> {
-    const { request, deployment, endpoint } = exchange;
-    const small = Number(request.headers['content-length'] ?? Number.POSITIVE_INFINITY) <= WHOLE_BODY_BYTES;
-    const body = small && hasBody(request) ? await readWhole(request) : undefined;
+    const { endpoint, copy } = exchange;
+    const body = await this.#body(exchange);
+    if (body instanceof Buffer) copy?.add(body);
+    if (body instanceof Buffer || body === null) copy?.send();
     let lease = await this.#lease(exchange);
     for (let attempt = 0; exchange.open && !exchange.over.signal.aborted; attempt += 1) {
+      const { deployment } = exchange;
       if (lease === undefined) throw new ModeltapError('deployment_unavailable', { endpoint, deployment });
       const end = await this.#send(exchange, lease, { body, timer });
       if (end.kind === 'answered' || exchange.over.signal.aborted) return;
@@ -195,10 +242,32 @@ class Router implements EndpointRouter {
     lease?.release();
   }
 
+  /** Small bodies whole; longer ones as a stream that counts if their length is not known to be within the limit. */
+  async #body(exchange: Exchange): Promise<Buffer | Readable | null> {
+    const { request, copy } = exchange;
+    if (!hasBody(request)) return null;
+    const length = request.headers['content-length'];
+    if (length !== undefined && Number(length) <= WHOLE_BODY_BYTES) return readWhole(request);
+    if (copy !== undefined) request.once('end', () => copy.send());
+    if (length !== undefined) return request;
+    const { maxBodyBytes: maxBytes = MAX_BODY_BYTES } = this.#options;
+    return limitedBody(request, {
+      maxBytes,
+      onChunk: (chunk) => copy?.add(chunk),
+      onTooLong: () => {
+        // When the answer has begun, all that is left is to end it.
+        if (exchange.open) this.#failExchange(exchange, new ModeltapError('request_too_large', { maxBytes }));
+        else exchange.response.destroy();
+        exchange.over.abort();
+        exchange.forwarding?.abort(true);
+      },
+    });
+  }
+
   async #send(
     exchange: Exchange,
     lease: RouterLease,
-    how: { body: Buffer | undefined; timer: NodeJS.Timeout },
+    how: { body: Buffer | Readable | null; timer: NodeJS.Timeout },
   ): Promise<ForwardEnd> {
     const { request, response, deployment, requestId, path } = exchange;
     const forwarding = forward({
@@ -206,11 +275,13 @@ class Router implements EndpointRouter {
       response,
       pool: this.#upstreams.pool(lease.port),
       path,
-      headers: forwardedRequestHeaders(request, requestId),
+      headers: this.#headers(exchange),
       body: how.body,
       deployment,
       requestId,
       finishes: lease.finishes ?? false,
+      onBody: exchange.copy && ((chunk) => exchange.copy?.add(chunk)),
+      stallMs: this.#options.stallMs ?? 60_000,
       onHead: () => {
         if (!exchange.open) return false;
         exchange.open = false;
@@ -230,34 +301,44 @@ class Router implements EndpointRouter {
    * While a deployment switches or restarts there may be no instance for a moment, or only the one that has just failed
    * (`avoid`): when it has died, that is noticed in a moment.
    */
-  async #lease({ endpoint, deployment, over }: Exchange, avoid?: RouterLease): Promise<RouterLease | undefined> {
+  async #lease(exchange: Exchange, avoid?: RouterLease): Promise<RouterLease | undefined> {
+    const { endpoint, over } = exchange;
     const until = this.#clock.monotonic() + (this.#options.waitMs ?? 5000);
     for (;;) {
       const options = avoid === undefined ? { signal: over.signal } : { avoid, signal: over.signal };
-      const lease = await this.#options.acquire(endpoint, deployment, options);
+      const lease = await this.#options.acquire(endpoint, exchange.deployment, options);
       const good = lease !== undefined && lease.port !== avoid?.port;
       if (good || over.signal.aborted || this.#clock.monotonic() >= until) return lease;
       lease?.release();
       await this.#clock.sleep(LOOK_AGAIN_MS, { signal: over.signal });
+      this.#moveOn(exchange);
     }
+  }
+
+  /** A request that traffic brought to a deployment which was deleted meanwhile goes where traffic goes now. */
+  #moveOn(exchange: Exchange): void {
+    const now = this.#options.endpoint(exchange.endpoint);
+    if (exchange.forced || now === undefined || Object.hasOwn(now.deployments, exchange.deployment)) return;
+    exchange.deployment = chooseDeployment(now, undefined, this.#options.random ?? Math.random);
   }
 
   #failExchange(exchange: Exchange, error: unknown): void {
     if (!exchange.open) return;
     exchange.open = false;
-    const { request, response, requestId, deployment } = exchange;
-    this.#fail(request, response, { error, requestId, deployment });
+    const { request, response, requestId, deployment, endpoint } = exchange;
+    this.#fail(request, response, { error, requestId, deployment, endpoint });
   }
 
   #fail(
     request: IncomingMessage,
     response: ServerResponse,
-    about: { error: unknown; requestId: string; deployment?: string },
+    about: { error: unknown; requestId: string; endpoint: string; deployment?: string },
   ): void {
     const error = toModeltapError(about.error);
     if (error.code === 'internal') this.#logger.error({ err: error, requestId: about.requestId }, 'the router failed');
     if (response.destroyed || response.headersSent) return;
     // The text also where the inference server of Azure ML has it.
+    const challenge = challengeOf(error, about.endpoint);
     const body = JSON.stringify({ message: error.message, ...toErrorBody(error) });
     response.writeHead(error.httpStatus, [
       'content-type',
@@ -266,10 +347,13 @@ class Router implements EndpointRouter {
       String(Buffer.byteLength(body)),
       'x-request-id',
       about.requestId,
+      ...(challenge === undefined ? [] : ['www-authenticate', challenge]),
       ...(about.deployment === undefined ? [] : [DEPLOYMENT_HEADER, about.deployment]),
       ...(request.complete ? [] : ['connection', 'close']),
     ]);
-    response.end(body);
+    response.write(body);
+    if (request.complete) response.end();
+    else linger(request, () => response.end());
   }
 }
 
@@ -286,18 +370,4 @@ function header(request: IncomingMessage, name: string): string | undefined {
   const value = request.headers[name];
   const text = Array.isArray(value) ? value[0] : value;
   return text === '' ? undefined : text;
-}
-
-/** The whole body of a request whose length is known to be small; node:http holds it to that length. */
-function readWhole(request: IncomingMessage): Promise<Buffer> {
-  return new Promise((resolve, reject) => {
-    const chunks: Buffer[] = [];
-    request.on('data', (chunk: Buffer) => chunks.push(chunk));
-    request.once('end', () => {
-      const [only] = chunks;
-      resolve(chunks.length === 1 && only !== undefined ? only : Buffer.concat(chunks));
-    });
-    request.once('error', reject);
-    request.once('close', () => reject(new ModeltapError('internal', { detail: 'the client has gone' })));
-  });
 }

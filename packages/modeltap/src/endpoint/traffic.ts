@@ -1,4 +1,5 @@
 import { ModeltapError } from '../kit/errors.ts';
+import type { EndpointAccess } from './access.ts';
 
 /** What the router must know of a deployment. */
 export interface RoutedDeployment {
@@ -12,6 +13,10 @@ export interface RoutedEndpoint {
   /** Deployment name → percent. Names without a deployment and weights of 0 get nothing. */
   readonly traffic: Readonly<Record<string, number>>;
   readonly deployments: Readonly<Record<string, RoutedDeployment>>;
+  /** Which requests are let in. Absent: all. */
+  readonly access?: EndpointAccess;
+  /** The deployment that gets copies, and of how many percent of the requests. */
+  readonly mirror?: { readonly deployment: string; readonly percent: number };
 }
 
 /**
@@ -44,4 +49,15 @@ export function chooseDeployment(endpoint: RoutedEndpoint, forced: string | unde
   }
   // Rounding may leave a crumb: it belongs to the last deployment that has traffic.
   return names[weights.findLastIndex((weight) => weight > 0)] ?? first;
+}
+
+/**
+ * The deployment that gets a copy of a request that traffic brought to `answering` (`random` in [0, 1)); undefined: none.
+ * A deployment never gets a copy of what it answers itself.
+ */
+export function chooseMirror(endpoint: RoutedEndpoint, answering: string, random: () => number): string | undefined {
+  const { mirror, deployments } = endpoint;
+  if (mirror === undefined || mirror.percent <= 0 || mirror.deployment === answering) return undefined;
+  if (!Object.hasOwn(deployments, mirror.deployment)) return undefined;
+  return random() * 100 < mirror.percent ? mirror.deployment : undefined;
 }

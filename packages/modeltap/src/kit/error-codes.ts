@@ -1,3 +1,4 @@
+import { ENVIRONMENT_ERRORS, MODEL_ERRORS } from './asset-error-codes.ts';
 import type { ErrorRow } from './error-row.ts';
 import { SPOOL_ERRORS } from './spool-error-codes.ts';
 
@@ -39,6 +40,12 @@ export const ERRORS = {
   asset_version_taken: {
     message: 'data asset "{name}" version {version} already points to {path}',
     fix: 'A version never changes its path. Leave the version out to get the next one, choose another version, or use the path it has.',
+    http: 409,
+    exit: 4,
+  },
+  auth_mode_other: {
+    message: 'endpoint {endpoint} has auth_mode {mode}, which has no {what} to give',
+    fix: '{hint}',
     http: 409,
     exit: 4,
   },
@@ -138,6 +145,12 @@ export const ERRORS = {
     http: 500,
     exit: 1,
   },
+  deployment_has_traffic: {
+    message: 'deployment {deployment} of endpoint {endpoint} still gets {traffic}',
+    fix: 'Give its traffic to another deployment first: modeltap online-endpoint update -n {endpoint} {flags}',
+    http: 409,
+    exit: 4,
+  },
   deployment_stopped: {
     message: 'deployment {deployment} of endpoint {endpoint} was stopped or removed before it became ready',
     fix: 'Deploy it again if that was not meant.',
@@ -186,30 +199,7 @@ export const ERRORS = {
     http: 503,
     exit: 5,
   },
-  environment_build_cancelled: {
-    message: 'building the Python environment was given up',
-    fix: 'Deploy again if that was not meant.',
-    http: 409,
-    exit: 4,
-  },
-  environment_build_failed: {
-    message: 'the Python environment was not built: {detail}',
-    fix: 'Correct conda_file as these lines say, or try again if the package index did not answer. The whole log is {log}.',
-    http: 400,
-    exit: 1,
-  },
-  environment_elsewhere: {
-    message: 'the environment "{reference}" is kept by Azure ML, which is not asked from here',
-    fix: 'Write the packages of the script as environment.conda_file, or register an environment of your own with "modeltap environment create".',
-    http: 400,
-    exit: 3,
-  },
-  environment_unusable: {
-    message: '{path} cannot be used for a Python environment: {detail}',
-    fix: 'Check that it is there, that you may read and write it, and that the disk is not full.',
-    http: 500,
-    exit: 1,
-  },
+  ...ENVIRONMENT_ERRORS,
   event_invalid: {
     message: '{event}: attribute {attribute} {problem}',
     fix: 'Send events as CloudEvents 1.0 has them.',
@@ -220,6 +210,12 @@ export const ERRORS = {
     message: 'cannot read {file}: {detail}',
     fix: 'Check the path and the rights of the file.',
     http: 400,
+    exit: 2,
+  },
+  headers_too_many: {
+    message: 'the request has more than {limit} headers',
+    fix: 'Send fewer headers.',
+    http: 431,
     exit: 2,
   },
   host_refused: {
@@ -246,6 +242,18 @@ export const ERRORS = {
     http: 500,
     exit: 1,
   },
+  key_auth_access_denied: {
+    message: 'endpoint {endpoint} does not know this key',
+    fix: 'Send one of the keys that "modeltap online-endpoint get-credentials -n {endpoint}" shows, as "Authorization: Bearer <key>".',
+    http: 401,
+    exit: 2,
+  },
+  key_auth_bad_header_forbidden: {
+    message: 'endpoint {endpoint} asks for a key',
+    fix: 'Send "Authorization: Bearer <key>" with a key that "modeltap online-endpoint get-credentials -n {endpoint}" shows.',
+    http: 401,
+    exit: 2,
+  },
   launcher_missing: {
     message: 'deployment {deployment} cannot be run here: {detail}',
     fix: 'This version runs scoring scripts in Python, TypeScript or JavaScript: code_configuration.scoring_script must end in .py, .ts, .mts, .js, .mjs or .cjs.',
@@ -264,53 +272,36 @@ export const ERRORS = {
     http: 405,
     exit: 2,
   },
-  model_busy: {
-    message: 'model "{name}" version {version} is being registered at this moment',
-    fix: 'Wait until it is there, or leave the version out to get the next one.',
-    http: 409,
-    exit: 4,
-  },
-  model_copy_failed: {
-    message: 'the model {path} could not be copied: {detail}',
-    fix: '{hint}',
-    http: 400,
-    exit: 1,
-  },
-  model_empty: {
-    message: 'the model path {path} holds no file',
-    fix: 'Name a file, or a folder with at least one file in it.',
-    http: 400,
-    exit: 2,
-  },
-  model_failed: {
-    message: 'model "{name}" version {version} was not registered: {detail}',
-    fix: '{hint}',
-    http: 500,
-    exit: 1,
-  },
-  model_link: {
-    message: 'the model has a link that cannot be followed: {link} leads to {target}',
-    fix: 'A registered model has all its files: put the file itself there, or remove the link.',
-    http: 400,
-    exit: 2,
-  },
-  model_missing: {
-    message: 'the model path {path} cannot be read: {detail}',
-    fix: 'Correct the path of the model; in a YAML file, a relative path begins at the folder of the file.',
-    http: 400,
-    exit: 2,
-  },
-  model_reference: {
-    message: 'the model "{reference}" is neither a path on this machine nor a name in this workspace',
-    fix: 'Register it with "modeltap model create" and write azureml:<name>:<version>, or give a path.',
-    http: 400,
-    exit: 2,
-  },
+  ...MODEL_ERRORS,
   not_found: {
     message: '{kind} "{name}" does not exist',
     fix: 'List what exists with "modeltap {command} list".',
     http: 404,
     exit: 3,
+  },
+  oidc_issuer_invalid: {
+    message: 'the OIDC issuer {url} cannot be used: {problem}',
+    fix: 'Give the address that the issuer has as "issuer" in its /.well-known/openid-configuration, with "modeltap up --oidc-issuer".',
+    http: 503,
+    exit: 2,
+  },
+  oidc_not_configured: {
+    message: 'endpoint {endpoint} has auth_mode aad_token, and this workspace knows no issuer of such tokens',
+    fix: 'Start it with "modeltap up --oidc-issuer URL --oidc-audience AUDIENCE", or choose another auth_mode.',
+    http: 503,
+    exit: 5,
+  },
+  oidc_unreachable: {
+    message: 'the token cannot be checked, because the keys of {issuer} were not to be had: {detail}',
+    fix: 'Try again shortly. If it stays so, check that this machine reaches the issuer.',
+    http: 503,
+    exit: 5,
+  },
+  option_missing: {
+    message: '{given} needs {missing} beside it',
+    fix: 'Give both, or neither.',
+    http: 400,
+    exit: 2,
   },
   origin_refused: {
     message: 'requests from {origin} are refused: only programs on this machine and pages of this address may ask',
@@ -353,6 +344,12 @@ export const ERRORS = {
     fix: 'Raise request_settings.request_timeout_ms of the deployment, or make the model answer faster.',
     http: 408,
     exit: 1,
+  },
+  request_too_large: {
+    message: 'the body of the request is longer than {maxBytes} bytes',
+    fix: 'Send less at a time, or raise the limit with "modeltap up --max-body".',
+    http: 413,
+    exit: 2,
   },
   revision_conflict: {
     message: '{kind} "{name}" was changed by someone else in the meantime',
@@ -397,6 +394,24 @@ export const ERRORS = {
     http: 400,
     exit: 2,
   },
+  tls_unusable: {
+    message: 'the TLS certificate {cert} with the key {key} cannot be used: {detail}',
+    fix: 'Give a certificate with its chain to --tls-cert, and the unencrypted private key that belongs to it to --tls-key, both as PEM.',
+    http: 500,
+    exit: 2,
+  },
+  token_missing: {
+    message: 'endpoint {endpoint} asks for a token',
+    fix: 'Send "Authorization: Bearer <token>"; for auth_mode aml_token "modeltap online-endpoint get-credentials -n {endpoint}" gives one, for aad_token the issuer of the workspace.',
+    http: 401,
+    exit: 2,
+  },
+  token_refused: {
+    message: 'the token is refused: {reason}',
+    fix: 'Get a new token for this endpoint and send it as "Authorization: Bearer <token>".',
+    http: 401,
+    exit: 2,
+  },
   too_many_followers: {
     message: '{limit} followers are connected already',
     fix: 'End another "modeltap tail" first.',
@@ -408,6 +423,12 @@ export const ERRORS = {
     fix: 'Try again shortly, or raise instance_count, request_settings.max_concurrent_requests_per_instance (for Python with WORKER_COUNT) or max_queue_wait_ms.',
     http: 429,
     exit: 5,
+  },
+  traffic_invalid: {
+    message: 'endpoint {endpoint}: {problem}',
+    fix: 'Name deployments of the endpoint and whole percentages that add up to 100, or to 0: --traffic "blue=90 green=10".',
+    http: 400,
+    exit: 2,
   },
   unsupported_content_type: {
     message: 'Content-Type "{type}" is not supported here',
@@ -432,6 +453,12 @@ export const ERRORS = {
     fix: 'A version never changes. Leave the version out to get the next one, or choose another.',
     http: 409,
     exit: 4,
+  },
+  workspace_key_unusable: {
+    message: 'the key of the workspace, {file}, cannot be used: {detail}',
+    fix: 'Put back the file that belongs to this workspace. If it is lost, delete the file that is there: endpoints then get new keys at the next start.',
+    http: 500,
+    exit: 1,
   },
   workspace_not_running: {
     message: 'no workspace is running in {directory}',
