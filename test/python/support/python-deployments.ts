@@ -155,10 +155,11 @@ export function groupOf(leader: number): number[] {
     if (!/^\d+$/.test(name)) return [];
     try {
       // After the name in parentheses: state, parent, group.
-      const [, , group] = readFileSync(`/proc/${name}/stat`, 'utf8')
+      const [state, , group] = readFileSync(`/proc/${name}/stat`, 'utf8')
         .replace(/^.*\) /s, '')
         .split(' ');
-      return Number(group) === leader ? [Number(name)] : [];
+      // One that has ended and is not yet collected by its parent does nothing any more.
+      return Number(group) === leader && state !== 'Z' && state !== 'X' ? [Number(name)] : [];
     } catch {
       return [];
     }
