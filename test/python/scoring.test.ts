@@ -23,7 +23,7 @@ interface Shown {
   readonly provisioning_detail?: string;
   readonly provisioning_warnings?: readonly string[];
   readonly python?: { readonly version: string; readonly build_log: string };
-  readonly instances: readonly { pid: number; restarts: number; state: string; lastExit?: { text: string } }[];
+  readonly instances: readonly { pid: number; restarts: number; state: string; last_exit?: { text: string } }[];
 }
 
 const show = (name: string) => here.up().json<Shown>('online-deployment', 'show', '-n', name, '-e', 'scoring');

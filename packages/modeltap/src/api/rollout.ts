@@ -9,6 +9,7 @@ import type { Deployments } from '../deployment/deployment-set.ts';
 import { createEnvironments, type Environments } from '../deployment/environments/environments.ts';
 import { pruneEnvironments } from '../deployment/environments/prune.ts';
 import { needsPython } from '../deployment/launcher.ts';
+import type { InstanceStatus } from '../deployment/instance.ts';
 import { mdcConfigFile } from '../deployment/mdc-config.ts';
 import type { PythonEnvironment } from '../deployment/process-spec.ts';
 import { systemClock } from '../kit/clock.ts';
@@ -230,7 +231,7 @@ export class Rollout {
       ...publicDeployment(entry),
       collector_port: entry.collectorPort,
       state: status?.state,
-      instances: status?.instances ?? [],
+      instances: (status?.instances ?? []).map(publicInstance),
       log_directory: status?.logDirectory,
       ...(change === undefined ? {} : { provisioning_detail: change.detail }),
       ...(prepared === undefined ? {} : { python: prepared.python }),
@@ -482,6 +483,13 @@ const WORKSPACE = {
   resourceGroup: DEFAULT_WORKSPACE.resourceGroup,
   workspace: DEFAULT_WORKSPACE.name,
 };
+
+/** As the API names things. */
+const publicInstance = ({ inFlight, lastExit, ...shown }: InstanceStatus): PublicObject => ({
+  ...shown,
+  in_flight: inFlight,
+  ...(lastExit === undefined ? {} : { last_exit: lastExit }),
+});
 
 /** What events say they come from. */
 const armId = (config: Pick<DeploymentConfig, 'endpointName' | 'name'>) =>
