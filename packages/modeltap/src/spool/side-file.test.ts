@@ -104,6 +104,28 @@ test('side files count against the limit and a refused write leaves the rest usa
   await spool.close();
 });
 
+test('so many side files and no more, stored ones and those of an earlier run included', async (t) => {
+  const directory = await scratch(t);
+  const options = { directory, ...small, maxSideFiles: 3 };
+  const first = await openSpool(options);
+  assert.equal(await put(first, 'one', await sealed(first, [Buffer.from('1')])), 'ok');
+  assert.equal(await put(first, 'two', await sealed(first, [Buffer.from('2')])), 'ok');
+  const third = await first.openSideFile();
+  await assert.rejects(first.openSideFile(), { code: 'spool_full' });
+  await third.abort();
+  await first.close();
+
+  const spool = await openSpool(options);
+  const own = await sealed(spool, [Buffer.from('3')]);
+  await assert.rejects(spool.openSideFile(), { code: 'spool_full' });
+  assert.equal(await put(spool, 'three', own), 'ok');
+  await assert.rejects(spool.openSideFile(), { code: 'spool_full' });
+  await spool.release(spool.committed);
+  for (let room = 0; room < 3; room += 1) await sealed(spool, [Buffer.from('4')]);
+  await assert.rejects(spool.openSideFile(), { code: 'spool_full' });
+  await spool.close();
+});
+
 test('a side file that could not be written is not sealed, one that is not sealed is not appended', async (t) => {
   const directory = await scratch(t);
   const faults: Faults = {};

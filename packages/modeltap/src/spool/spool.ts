@@ -119,7 +119,8 @@ function limitsOf(options: SpoolOptions) {
   const most = Math.min((maxBytes - FIXED_BYTES) / 4, MAX_SEGMENT_BYTES);
   const segmentBytes = blocks(Math.max(MIN_SEGMENT_BYTES, Math.min(options.segmentBytes ?? 32 * MiB, most)));
   const batchBytes = blocks(Math.max(4096, Math.min(options.batchBytes ?? 8 * MiB, segmentBytes)));
-  return { maxBytes, segmentBytes, batchBytes, queueBytes: Math.max(options.queueBytes ?? 64 * MiB, 2 * batchBytes) };
+  const queueBytes = Math.max(options.queueBytes ?? 64 * MiB, 2 * batchBytes);
+  return { maxBytes, segmentBytes, batchBytes, queueBytes, maxSideFiles: options.maxSideFiles ?? 16_384 };
 }
 
 function blocks(bytes: number): number {

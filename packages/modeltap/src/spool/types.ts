@@ -16,6 +16,8 @@ export interface SpoolOptions {
   readonly batchBytes?: number;
   /** Most bytes of frames waiting for the disk, in memory, give or take one buffer. Appends beyond it are refused. Default 64 MiB, at least two buffers. */
   readonly queueBytes?: number;
+  /** Most side files at a time, those being written and those that wait. Opening more is `spool_full`. Default 16 384. */
+  readonly maxSideFiles?: number;
 }
 
 /** What recovery found. */

@@ -20,6 +20,7 @@ export interface WriterParts {
   readonly maxBytes: number;
   readonly batchBytes: number;
   readonly queueBytes: number;
+  readonly maxSideFiles: number;
   readonly effects: SpoolEffects;
   readonly segments: SegmentFiles;
   readonly spoolId: string;
@@ -31,8 +32,6 @@ export interface WriterParts {
   unlock(): void;
 }
 
-/** Most side files at a time, written and waiting. */
-const MAX_SIDE_FILES = 16_384;
 /** How long appends are refused at once after the disk failed, before one is tried again. */
 const RETRY_AFTER_MS = 250;
 const META_EVERY_MS = 1000;
@@ -69,7 +68,9 @@ export class Writer implements SpoolWriter {
   #repairing: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
   #onIdle: (() => void) | undefined;
-  #openSideFiles = 0;
+  /** Side files made by this writer that still exist, and those of earlier ones that are not released. */
+  #ownSideFiles = 0;
+  #earlierSideFiles: number;
   readonly #listeners: ((committed: number) => void)[] = [];
   readonly #stopped = new AbortController();
   #metaDue: Promise<void> | undefined;
@@ -85,6 +86,7 @@ export class Writer implements SpoolWriter {
     this.#maxPayload = Math.min(MAX_PAYLOAD_BYTES, Math.floor(parts.maxBytes / 2));
     this.#segments.released = parts.released;
     this.pendingBytes = this.#frameBytesBetween(parts.released, parts.recovery.end);
+    this.#earlierSideFiles = parts.sideFiles.length;
     for (const side of parts.sideFiles) this.pendingBytes += side.bytes;
   }
 
@@ -123,13 +125,13 @@ export class Writer implements SpoolWriter {
   }
 
   async openSideFile(): Promise<SideFile> {
-    const { directory, effects } = this.#parts;
+    const { directory, effects, maxSideFiles } = this.#parts;
     if (this.#closing) throw new ModeltapError('spool_closed');
-    if (this.#openSideFiles + this.#parts.sideFiles.length >= MAX_SIDE_FILES)
+    if (this.#ownSideFiles + this.#earlierSideFiles >= maxSideFiles)
       throw new ModeltapError('spool_full', { directory });
-    this.#openSideFiles += 1;
+    this.#ownSideFiles += 1;
     const onGone = () => {
-      this.#openSideFiles -= 1;
+      this.#ownSideFiles -= 1;
     };
     try {
       return await SpoolSideFile.create({ directory, effects, segments: this.#segments, onGone });
@@ -151,6 +153,8 @@ export class Writer implements SpoolWriter {
     const { sideFiles } = this.#parts;
     const kept = sideFiles.findIndex((side) => side.position >= to);
     const gone = sideFiles.splice(0, kept < 0 ? sideFiles.length : kept);
+    // In order of position, those of earlier writers come first.
+    this.#earlierSideFiles = Math.max(0, this.#earlierSideFiles - gone.length);
     for (const side of gone) this.pendingBytes -= side.bytes;
     this.#segments.reclaim();
     this.#metaSoon();
@@ -262,7 +266,6 @@ export class Writer implements SpoolWriter {
     for (const { position, file } of batch.sideFiles) {
       this.pendingBytes += file.bytes;
       this.#parts.sideFiles.push({ position, bytes: file.bytes, remove: () => file.remove() });
-      this.#openSideFiles -= 1; // Counted among the pending ones from here on.
     }
     this.#busy = false;
     if (this.#queue.length > 0) this.#pump(); // The disk works while those who waited are told.
