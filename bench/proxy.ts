@@ -38,6 +38,14 @@ type Round = Partial<Record<Variant, Turn>>;
 interface Proxy {
   readonly port: number;
   readonly pid: number;
+  /** A tap, which can be asked for its `Captures`. */
+  readonly tap?: ChildProcess;
+}
+
+/** What a tap has seen so far, and what of it could not be kept: a tap that loses much is fast for the wrong reason. */
+interface Captures {
+  readonly exchanges: number;
+  readonly lost: number;
 }
 
 interface Task {
@@ -64,7 +72,10 @@ export async function run(): Promise<BenchRow[]> {
     const [load, direct] = await own('load', 1);
     const proxies = new Map<Variant, Proxy>([['direct', { port: direct.port, pid: 0 }]]);
     proxies.set('pipe', (await own('pipe', 0, String(direct.port)))[1]);
-    for (const name of TAPS) proxies.set(name, (await own(name, 0, String(direct.port), folder))[1]);
+    for (const name of TAPS) {
+      const [tap, proxy] = await own(name, 0, String(direct.port), folder);
+      proxies.set(name, { ...proxy, tap });
+    }
     if (NGINX !== undefined) {
       const started = await startNginx(NGINX, { folder, upstream: direct.port, children });
       for (const [name, proxy] of started) proxies.set(name, proxy);
@@ -72,8 +83,10 @@ export async function run(): Promise<BenchRow[]> {
     const small = await measure(load, proxies, { connections: 64, bytes: 800 });
     const single = await measure(load, pick(proxies, 'direct', 'pipe', 'nginx', 'tap'), { connections: 1, bytes: 800 });
     const wide = pick(proxies, 'direct', 'pipe', 'nginx', 'tap', 'tap-cap', 'tap-sample');
+    const before = await capturesOf(wide);
     const large = await measure(load, wide, { connections: 8, bytes: 1024 ** 2 });
-    return [...smallRows(small, proxies), ...singleRows(single), ...largeRows(large)];
+    const lost = lostBetween(before, await capturesOf(wide));
+    return [...smallRows(small, proxies), ...singleRows(single), ...largeRows(large, lost)];
   } finally {
     for (const child of children) child.kill('SIGKILL');
     rmSync(folder, { recursive: true, force: true });
@@ -82,6 +95,25 @@ export async function run(): Promise<BenchRow[]> {
 
 function pick(proxies: ReadonlyMap<Variant, Proxy>, ...names: Variant[]): ReadonlyMap<Variant, Proxy> {
   return new Map([...proxies].filter(([name]) => names.includes(name)));
+}
+
+async function capturesOf(proxies: ReadonlyMap<Variant, Proxy>): Promise<Map<Variant, Captures>> {
+  const all = new Map<Variant, Captures>();
+  for (const [name, { tap }] of proxies) {
+    if (tap === undefined) continue;
+    tap.send('captures');
+    const [captures] = (await once(tap, 'message')) as [Captures];
+    all.set(name, captures);
+  }
+  return all;
+}
+
+function lostBetween(
+  before: ReadonlyMap<Variant, Captures>,
+  after: ReadonlyMap<Variant, Captures>,
+): Map<Variant, string> {
+  const since = (name: Variant, of: keyof Captures) => (after.get(name)?.[of] ?? 0) - (before.get(name)?.[of] ?? 0);
+  return new Map([...after.keys()].map((name) => [name, `${since(name, 'lost')} of ${since(name, 'exchanges')} lost`]));
 }
 
 function pin(pid: number, cpu: number): void {
@@ -170,7 +202,7 @@ function singleRows(all: readonly Round[]): BenchRow[] {
   ];
 }
 
-function largeRows(all: readonly Round[]): BenchRow[] {
+function largeRows(all: readonly Round[], lost: ReadonlyMap<Variant, string>): BenchRow[] {
   const peer: Variant = all[0]?.nginx === undefined ? 'pipe' : 'nginx';
   // A pipe of node:http does about half of what nginx does with bodies of this size.
   const scale = peer === 'nginx' ? 1 : 1.8;
@@ -180,7 +212,7 @@ function largeRows(all: readonly Round[]): BenchRow[] {
     floor: floor * scale,
     target: target * scale,
     lowerIsBetter: false,
-    note: `${middle(all, name, speed).toFixed(0)}/s against ${middle(all, peer, speed).toFixed(0)}/s`,
+    note: `${middle(all, name, speed).toFixed(0)}/s against ${middle(all, peer, speed).toFixed(0)}/s, ${lost.get(name) ?? ''}`,
   });
   return [
     row('tap-cap', 'cut at 64 KB', { floor: 0.6, target: 0.75 }),
@@ -409,6 +441,7 @@ async function serveTap(variant: (typeof TAPS)[number], upstream: number, folder
     },
     counts: { accepted: () => undefined, rejected: () => undefined, sampledOut: () => undefined },
   });
+  const captures = { exchanges: 0, lost: 0 };
   const off = variant === 'tap-off';
   const tap = await openTap({
     listen: { host: '127.0.0.1', port: 0 },
@@ -426,9 +459,10 @@ async function serveTap(variant: (typeof TAPS)[number], upstream: number, folder
     },
     budget: createBudget(64 * 1024 ** 2),
     scanner,
-    metrics: { exchange: () => undefined, lost: () => undefined },
+    metrics: { exchange: () => void (captures.exchanges += 1), lost: () => void (captures.lost += 1) },
     logger: silentLogger,
   });
+  process.on('message', () => process.send?.(captures));
   process.send?.({ port: tap.address.port });
 }
 

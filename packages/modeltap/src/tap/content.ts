@@ -26,13 +26,29 @@ export interface ContentType {
   readonly utf8: boolean;
 }
 
+/** Types read before: few are in use, and each message has one. */
+const known = new Map<string, ContentType>();
+const MAX_KNOWN = 256;
+const MAX_KNOWN_LENGTH = 100;
+
 /**
  * Reads a media type. Forms count as unknown, because clients such as curl call JSON a form when they are not told better;
  * so does a missing type.
  */
 export function contentTypeOf(value: string | undefined): ContentType {
-  const [type = ''] = (value ?? '').toLowerCase().split(';');
-  const charset = /;\s*charset\s*=\s*"?([^";\s]*)/i.exec(value ?? '')?.[1] ?? '';
+  const text = value ?? '';
+  const before = known.get(text);
+  if (before !== undefined) return before;
+  const type = readContentType(text);
+  if (known.size >= MAX_KNOWN) known.clear();
+  // A copy: a part of a head would keep the whole head.
+  if (text.length <= MAX_KNOWN_LENGTH) known.set(Buffer.from(text, 'latin1').toString('latin1'), type);
+  return type;
+}
+
+function readContentType(value: string): ContentType {
+  const [type = ''] = value.toLowerCase().split(';');
+  const charset = /;\s*charset\s*=\s*"?([^";\s]*)/i.exec(value)?.[1] ?? '';
   return { kind: kindOf(type.trim()), utf8: UTF8_NAMES.has(charset.toLowerCase()) };
 }
 

@@ -9,6 +9,8 @@ import type { LostReason, TapMetrics, TapSink } from './types.ts';
 
 /** Longest time that finishing takes in one turn of the event loop, so that bytes do not wait for it. */
 const TURN_MS = 1;
+/** Exchanges whose side files are made durable at a time: enough for the disk, and no queue in front of the spool's own writes. */
+const SEALING_AT_A_TIME = 4;
 /** Exchanges that are read back from disk or decoded at a time. */
 const SLOW_AT_A_TIME = 2;
 
@@ -19,8 +21,15 @@ export class Finisher {
   #queue: Exchange[] = [];
   #next = 0;
   #scheduled = false;
-  readonly #slow: Exchange[] = [];
-  #working = 0;
+  /** Exchanges with bodies on disk that are not durable yet, and those that are. */
+  readonly #unsealed = new Lane(SEALING_AT_A_TIME, {
+    work: (exchange) => this.#seal(exchange),
+    over: (exchange) => this.#slow.add(exchange),
+  });
+  readonly #slow = new Lane(SLOW_AT_A_TIME, {
+    work: (exchange) => this.#finishSlow(exchange),
+    over: () => this.#settle(),
+  });
   /** Records handed to a spool and not yet on disk. */
   #appending = 0;
   readonly #waiting: (() => void)[] = [];
@@ -71,17 +80,19 @@ export class Finisher {
   }
 
   #finish(exchange: Exchange): void {
+    const { settings } = exchange;
     if (!exchange.sampled) this.#leaveOut(exchange);
     else if (exchange.lost !== undefined) this.#lose(exchange, exchange.lost);
-    else if (sidesOf(exchange).every(([side]) => isPlain(exchange, side))) {
+    else if (
+      (settings.request === undefined || isPlain(exchange, 'request')) &&
+      (settings.response === undefined || isPlain(exchange, 'response'))
+    ) {
       for (const [side, sink] of sidesOf(exchange)) {
         this.#store(exchange, side, sink, preparePlain(exchange, side, this.#parts.scanner));
       }
       exchange.release();
-    } else {
-      this.#slow.push(exchange);
-      this.#startSlow();
-    }
+    } else if (exchange.request.body.spill ?? exchange.response.body.spill) this.#unsealed.add(exchange);
+    else this.#slow.add(exchange);
   }
 
   #leaveOut(exchange: Exchange): void {
@@ -99,21 +110,15 @@ export class Finisher {
     counts.rejected(reason.startsWith('spool_') ? reason : `tap_${reason}`, destination.id, timeMs);
   }
 
-  #startSlow(): void {
-    while (this.#working < SLOW_AT_A_TIME) {
-      const exchange = this.#slow.shift();
-      if (exchange === undefined) return;
-      this.#working += 1;
-      void this.#finishSlow(exchange).finally(() => {
-        this.#working -= 1;
-        exchange.release();
-        this.#startSlow();
-        this.#settle();
-      });
-    }
+  async #seal(exchange: Exchange): Promise<void> {
+    await Promise.all([exchange.request.body.spill?.finish(), exchange.response.body.spill?.finish()]);
   }
 
   async #finishSlow(exchange: Exchange): Promise<void> {
+    if (exchange.lost !== undefined) {
+      this.#lose(exchange, exchange.lost);
+      return;
+    }
     for (const [side, sink] of sidesOf(exchange)) {
       try {
         const prepared = await prepareSlow(exchange, side, sink, this.#parts);
@@ -123,6 +128,7 @@ export class Finisher {
         this.#lost(exchange, sink, lossOf(error));
       }
     }
+    exchange.release();
   }
 
   #lost(exchange: Exchange, sink: TapSink, reason: LostReason): void {
@@ -172,7 +178,7 @@ export class Finisher {
 
   #settle(): void {
     if (this.#waiting.length === 0 || this.#scheduled || this.#queue.length > 0) return;
-    if (this.#slow.length + this.#working + this.#appending > 0) return;
+    if (this.#unsealed.size + this.#slow.size + this.#appending > 0) return;
     for (const done of this.#waiting.splice(0)) done();
   }
 }
@@ -182,4 +188,46 @@ function sidesOf({ settings }: Exchange): (readonly [Side, TapSink])[] {
   if (settings.request !== undefined) sides.push(['request', settings.request]);
   if (settings.response !== undefined) sides.push(['response', settings.response]);
   return sides;
+}
+
+/** What is done with an exchange that takes its time: `work`, which must not reject, and `over` when it has ended. */
+interface LaneSteps {
+  readonly work: (exchange: Exchange) => Promise<void>;
+  readonly over: (exchange: Exchange) => void;
+}
+
+/** Exchanges that take their time: begun in order, so many at once. */
+class Lane {
+  readonly #atATime: number;
+  readonly #steps: LaneSteps;
+  readonly #waiting: Exchange[] = [];
+  #working = 0;
+
+  constructor(atATime: number, steps: LaneSteps) {
+    this.#atATime = atATime;
+    this.#steps = steps;
+  }
+
+  /** Those that wait and those that are worked on. */
+  get size(): number {
+    return this.#waiting.length + this.#working;
+  }
+
+  add(exchange: Exchange): void {
+    this.#waiting.push(exchange);
+    this.#start();
+  }
+
+  #start(): void {
+    while (this.#working < this.#atATime) {
+      const exchange = this.#waiting.shift();
+      if (exchange === undefined) return;
+      this.#working += 1;
+      void this.#steps.work(exchange).finally(() => {
+        this.#working -= 1;
+        this.#start();
+        this.#steps.over(exchange);
+      });
+    }
+  }
 }

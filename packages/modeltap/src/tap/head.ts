@@ -15,30 +15,51 @@ export interface RequestLine {
   readonly minor: number;
 }
 
-/** A line break that is not CR LF, or a NUL: no two programs agree on what follows. */
-const UNSOUND = /[^\r]\n|\r[^\n]|^\n|\0/;
 const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 const REQUEST_LINE = /^([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([^ \t]+) HTTP\/1\.([01])$/;
 const STATUS_LINE = /^HTTP\/1\.([01]) ([1-9]\d\d)(?: .*)?$/;
 
+/** Names of fields in lower case, by how they were written: few are in use, and each head has several. */
+const lowerNames = new Map<string, string>();
+const MAX_NAMES = 512;
+const MAX_NAME_LENGTH = 64;
+
 /** Reads a head as the framer gives it. Undefined for one that is not written as it must be. */
 export function parseHead(text: string): MessageHead | undefined {
-  if (UNSOUND.test(text)) return undefined;
-  let from = text.indexOf('\r\n');
-  const first = text.slice(0, from);
+  if (text.includes('\0')) return undefined;
+  let end = lineEnd(text, 0);
+  if (end < 0) return undefined;
+  const first = text.slice(0, end);
   const names: string[] = [];
   const values: string[] = [];
-  for (from += 2; from < text.length; ) {
-    const end = text.indexOf('\r\n', from);
+  for (let from = end + 2; from < text.length; from = end + 2) {
+    end = lineEnd(text, from);
     const colon = text.indexOf(':', from);
-    if (colon < 0 || colon > end) return undefined;
-    const name = text.slice(from, colon);
-    if (!TOKEN.test(name)) return undefined;
-    names.push(name.toLowerCase());
+    if (end < 0 || colon < 0 || colon > end) return undefined;
+    const name = lowerName(text.slice(from, colon));
+    if (name === undefined) return undefined;
+    names.push(name);
     values.push(text.slice(colon + 1, end).trim());
-    from = end + 2;
   }
   return { first, names, values };
+}
+
+/** Where the line ends. -1: at a line break that is not CR LF, and of such no two programs agree on what follows. */
+function lineEnd(text: string, from: number): number {
+  const end = text.indexOf('\r', from);
+  return end >= 0 && text.indexOf('\n', from) === end + 1 ? end : -1;
+}
+
+function lowerName(name: string): string | undefined {
+  const known = lowerNames.get(name);
+  if (known !== undefined) return known;
+  if (!TOKEN.test(name)) return undefined;
+  // Copies: a part of a head would keep the whole head.
+  const copy = Buffer.from(name, 'latin1').toString('latin1');
+  const lower = copy.toLowerCase();
+  if (lowerNames.size >= MAX_NAMES) lowerNames.clear();
+  if (copy.length <= MAX_NAME_LENGTH) lowerNames.set(copy, lower);
+  return lower;
 }
 
 /** Reads the first line of a request. */

@@ -4,6 +4,9 @@ import type { BodyFacts, BodyScanner, LostReason, MemoryBudget } from './types.t
 
 /** Bytes written at a time when so many wait. */
 const WRITE_BYTES = 1024 * 1024;
+/** Buffers in which pieces are gathered for writing, kept for the next ones: of all taps together. */
+const gathering: Buffer[] = [];
+const MAX_GATHERING = 4;
 /** Share of all capture memory that one body may have waiting for the disk. */
 const WAITING_SHARE = 1 / 8;
 
@@ -17,6 +20,12 @@ export interface SpillOptions {
   readonly onLost: (reason: LostReason) => void;
 }
 
+/** A body that is durable in its side file, and what is known of it as JSON. */
+export interface FinishedSpill {
+  readonly file: SideFile;
+  readonly facts: BodyFacts | undefined;
+}
+
 /**
  * A body on its way to a side file of the spool while it passes. It never holds the connection back: when more waits for
  * the disk than may be in memory, the body is given up. `push` hands over bytes that were taken from the budget.
@@ -28,6 +37,7 @@ export class Spill {
   #queue: Buffer[] = [];
   #queued = 0;
   #writing: Promise<void> | undefined;
+  #finishing: Promise<FinishedSpill | undefined> | undefined;
   #gone = false;
 
   constructor(options: SpillOptions) {
@@ -48,8 +58,13 @@ export class Spill {
     else this.#start();
   }
 
-  /** All bytes were pushed: makes the file durable. Undefined when the body was given up. */
-  async finish(): Promise<{ readonly file: SideFile; readonly facts: BodyFacts | undefined } | undefined> {
+  /** All bytes were pushed: makes the file durable, once. Undefined when the body was given up. */
+  finish(): Promise<FinishedSpill | undefined> {
+    this.#finishing ??= this.#finish();
+    return this.#finishing;
+  }
+
+  async #finish(): Promise<FinishedSpill | undefined> {
     try {
       const file = await this.#opened;
       while (this.#writing !== undefined && !this.#gone) await this.#writing;
@@ -69,6 +84,8 @@ export class Spill {
     const remove = async () => {
       // What is being written is given back by the loop that writes it.
       await this.#writing;
+      // A file is not removed while it is made durable: both would close it.
+      await this.#finishing;
       await (await this.#opened).abort();
     };
     this.#options.budget.give(this.#waiting());
@@ -99,24 +116,26 @@ export class Spill {
   async #write(): Promise<void> {
     const file = await this.#opened;
     while (this.#queue.length > 0 && !this.#gone) {
-      const batch = this.#next();
+      const pieces = this.#next();
+      const [first] = pieces;
+      const gathered = pieces.length > 1 ? (gathering.pop() ?? Buffer.allocUnsafeSlow(WRITE_BYTES)) : undefined;
+      const batch = gathered === undefined ? (first as Buffer) : gatheredIn(gathered, pieces);
       try {
         this.#scan?.feed(batch);
         await file.write(batch);
       } finally {
+        if (gathered !== undefined && gathering.length < MAX_GATHERING) gathering.push(gathered);
         this.#queued -= batch.length;
         this.#options.budget.give(batch.length);
       }
     }
   }
 
-  /** The oldest pieces as one: few writes, and no long copy. */
-  #next(): Buffer {
+  /** The oldest pieces, for one write: few writes, and no long copy. */
+  #next(): Buffer[] {
     let bytes = 0;
-    const end = this.#queue.findIndex((piece) => (bytes += piece.length) >= WRITE_BYTES);
-    const pieces = this.#queue.splice(0, end < 0 ? this.#queue.length : end + 1);
-    const [first] = pieces;
-    return pieces.length === 1 && first ? first : Buffer.concat(pieces);
+    const end = this.#queue.findIndex((piece) => (bytes += piece.length) > WRITE_BYTES);
+    return this.#queue.splice(0, end < 0 ? this.#queue.length : Math.max(1, end));
   }
 
   #fail(reason: LostReason): void {
@@ -124,6 +143,13 @@ export class Spill {
     this.abort();
     this.#options.onLost(reason);
   }
+}
+
+/** The pieces one behind the other in a buffer that has room for them. */
+function gatheredIn(buffer: Buffer, pieces: readonly Buffer[]): Buffer {
+  let bytes = 0;
+  for (const piece of pieces) bytes += piece.copy(buffer, bytes);
+  return buffer.subarray(0, bytes);
 }
 
 /** The reason for an error of the spool. */

@@ -9,7 +9,8 @@ import type { LostReason, TapSettings } from './types.ts';
 /** Bytes to put into a direction's stream, at a place in the bytes that pass now. -1: in front of the one byte held back. */
 interface Insertion {
   readonly at: number;
-  readonly bytes: Buffer;
+  /** ASCII. */
+  readonly text: string;
 }
 
 /** A request that waits for its answer. Without `exchange` it is passed on and not captured. */
@@ -180,7 +181,7 @@ export class ConnectionWatch {
     const brought = requestIdOf(head);
     const id = brought.id ?? randomUUID();
     const generated = settings.requestId === 'add' && brought.bare;
-    if (generated) this.#insertions.push({ at: blankAt, bytes: Buffer.from(`x-request-id: ${id}\r\n`) });
+    if (generated) this.#insertions.push({ at: blankAt, text: `x-request-id: ${id}\r\n` });
     this.#parts.begun();
     const { budget, scanner } = this.#parts;
     return new Exchange({ head, ...line, id, generated }, { settings, budget, scanner });
@@ -217,7 +218,7 @@ export class ConnectionWatch {
     const { exchange } = pending;
     exchange?.answered(head, status);
     if (exchange?.generated === true && fieldOf(head, 'x-request-id') === undefined) {
-      this.#insertions.push({ at: blankAt, bytes: Buffer.from(`x-request-id: ${exchange.id}\r\n`) });
+      this.#insertions.push({ at: blankAt, text: `x-request-id: ${exchange.id}\r\n` });
     }
     return framing;
   }
@@ -276,6 +277,8 @@ export class ConnectionWatch {
     const insertions = this.#insertions;
     if (insertions.length === 0 && !held && !hold) return bytes;
     this.#insertions = [];
+    const [only] = insertions;
+    if (only !== undefined && insertions.length === 1 && !held && !hold && only.at >= 0) return inserted(bytes, only);
     const parts: Buffer[] = [];
     let from = 0;
     const put = (to: number) => {
@@ -285,9 +288,18 @@ export class ConnectionWatch {
     };
     for (const insertion of insertions) {
       if (insertion.at >= 0) put(insertion.at);
-      parts.push(insertion.bytes);
+      parts.push(Buffer.from(insertion.text, 'latin1'));
     }
     put(hold ? bytes.length - 1 : bytes.length);
     return parts.length === 1 ? (parts[0] as Buffer) : Buffer.concat(parts);
   }
+}
+
+/** The bytes with one insertion: nearly all requests and answers come in such a piece. */
+function inserted(bytes: Buffer, { at, text }: Insertion): Buffer {
+  const out = Buffer.allocUnsafe(bytes.length + text.length);
+  bytes.copy(out, 0, 0, at);
+  out.write(text, at, 'latin1');
+  bytes.copy(out, at + text.length, at);
+  return out;
 }
