@@ -91,7 +91,8 @@ export async function startServer(script: string, name: string): Promise<BenchSe
   };
 }
 
-function cpuOf(pid: number): number {
+/** CPU time a process has used, seconds (user and system); NaN without such a process or without /proc. */
+export function cpuOf(pid: number): number {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
     // Fields 14 and 15, counted behind the name, which may hold blanks; in ticks of 10 ms.

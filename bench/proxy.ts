@@ -13,12 +13,12 @@ import { createServer, request as httpRequest } from 'node:http';
 import { type AddressInfo, connect, createServer as createRawServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { isFault, JsonScan, scanJson } from '../packages/modeltap/src/ingest/scan.ts';
+import { bodyScanner } from '../packages/modeltap/src/agent/taps.ts';
 import { silentLogger } from '../packages/modeltap/src/kit/logger.ts';
 import { openSpool } from '../packages/modeltap/src/spool/spool.ts';
 import { openTap } from '../packages/modeltap/src/tap/tap.ts';
-import { type BodyScanner, createBudget, type TapSink, tapLimitsOf } from '../packages/modeltap/src/tap/types.ts';
-import { type BenchRow, median, rounds, runDirectly, sampleRows } from './harness.ts';
+import { createBudget, type TapSink, tapLimitsOf } from '../packages/modeltap/src/tap/types.ts';
+import { type BenchRow, cpuOf, median, rounds, runDirectly, sampleRows } from './harness.ts';
 
 const NGINX = ['nginx', '/usr/sbin/nginx', process.env.BENCH_NGINX ?? ''].find(
   (path) => path !== '' && spawnSync(path, ['-v']).status === 0,
@@ -133,14 +133,14 @@ async function measure(
     const turns: Round = {};
     for (let step = 0; step < entries.length; step += 1) {
       const [name, { port, pid }] = entries[(round + step) % entries.length] as [Variant, Proxy];
-      const before = cpuSeconds(pid);
+      const before = cpuOf(pid);
       load.send({ ...task, port, seconds } satisfies Task);
       const [{ times, elapsed }] = (await once(load, 'message')) as [{ times: number[]; elapsed: number }];
       const sorted = times.toSorted((a, b) => a - b);
       turns[name] = {
         perSecond: times.length / elapsed,
         p50Ms: sorted[times.length >> 1] ?? Number.NaN,
-        cpuUs: ((cpuSeconds(pid) - before) * 1e6) / times.length,
+        cpuUs: ((cpuOf(pid) - before) * 1e6) / times.length,
       };
     }
     if (round > 0) all.push(turns);
@@ -219,17 +219,6 @@ function largeRows(all: readonly Round[], lost: ReadonlyMap<Variant, string>): B
     row('tap-sample', '1 in 10', { floor: 0.6, target: 0.75 }),
     row('tap', 'all captured', { floor: 0.35, target: 0.45 }),
   ];
-}
-
-function cpuSeconds(pid: number): number {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-    return (Number(fields[11]) + Number(fields[12])) / 100;
-  } catch {
-    // No process of its own (the server without a proxy), or no /proc on this system.
-    return Number.NaN;
-  }
 }
 
 function memoryMb(pid: number): string {
@@ -401,23 +390,6 @@ function servePipe(upstream: number): void {
   server.listen(0, '127.0.0.1', () => process.send?.({ port: (server.address() as AddressInfo).port }));
 }
 
-const scanner: BodyScanner = {
-  whole(body) {
-    const facts = scanJson(body);
-    return isFault(facts) ? undefined : facts;
-  },
-  start() {
-    const scan = new JsonScan();
-    return {
-      feed: (piece) => void scan.feed(piece),
-      end() {
-        const facts = scan.end();
-        return isFault(facts) ? undefined : facts;
-      },
-    };
-  },
-};
-
 /** Child: a tap on a spool that is emptied at once, once a second (`slow`), or never (`dead`). */
 async function serveTap(variant: (typeof TAPS)[number], upstream: number, folder: string): Promise<void> {
   const directory = join(folder, variant);
@@ -458,7 +430,7 @@ async function serveTap(variant: (typeof TAPS)[number], upstream: number, folder
       limits: tapLimitsOf(variant === 'tap-cap' ? { maxBodyBytes: 64 * 1024 } : {}),
     },
     budget: createBudget(64 * 1024 ** 2),
-    scanner,
+    scanner: bodyScanner,
     metrics: { exchange: () => void (captures.exchanges += 1), lost: () => void (captures.lost += 1) },
     logger: silentLogger,
   });

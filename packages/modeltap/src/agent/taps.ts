@@ -1,5 +1,6 @@
 import type { AgentConfig, TapConfig } from '../config/types.ts';
 import { isFault, JsonScan, scanJson } from '../ingest/scan.ts';
+import { systemClock } from '../kit/clock.ts';
 import type { Counters } from '../kit/counters.ts';
 import { ModeltapError } from '../kit/errors.ts';
 import type { Logger } from '../kit/logger.ts';
@@ -16,7 +17,7 @@ import {
 import { destinationSettings } from './routes.ts';
 
 /** The scanner of ingest, as taps ask for it. */
-const scanner: BodyScanner = {
+export const bodyScanner: BodyScanner = {
   whole(body) {
     const facts = scanJson(body);
     return isFault(facts) ? undefined : facts;
@@ -55,6 +56,8 @@ export class AgentTaps {
   readonly #options: TapsOptions;
   readonly #budget: MemoryBudget;
   #open: OpenTap[] = [];
+  /** Taps that are gone from the file and still have exchanges to end or to store. */
+  readonly #leaving = new Set<Promise<void>>();
   #declared = false;
 
   constructor(options: TapsOptions) {
@@ -108,20 +111,25 @@ export class AgentTaps {
     const gone = this.#open.filter(({ tap }) => next.every((other) => other.tap !== tap));
     this.#open = next;
     // Their exchanges may go on; nobody has to wait for them.
-    for (const { tap } of gone) void tap.close(60_000);
+    for (const { tap } of gone) {
+      const left = tap.close(60_000).finally(() => this.#leaving.delete(left));
+      this.#leaving.add(left);
+    }
   }
 
-  /** Stops accepting, lets exchanges end until the deadline, and stores what was captured. */
+  /** Stops accepting, lets exchanges end until the deadline, and stores what was captured, by taps closed before too. */
   async close(deadlineMs: number): Promise<void> {
-    await Promise.all(this.#open.map(({ tap }) => tap.close(deadlineMs)));
+    const open = this.#open.map(({ tap }) => tap.close(deadlineMs));
     this.#open = [];
+    const late = systemClock.sleep(deadlineMs, { unref: true });
+    await Promise.all([...open, Promise.race([late, Promise.all(this.#leaving)])]);
   }
 
   #openTap(config: AgentConfig, { port }: TapConfig, settings: TapSettings): Promise<Tap> {
     const { logger } = this.#options;
     const metrics = this.#metrics();
     const listen = { host: config.host, port };
-    return openTap({ listen, settings, budget: this.#budget, scanner, metrics, logger });
+    return openTap({ listen, settings, budget: this.#budget, scanner: bodyScanner, metrics, logger });
   }
 
   async #settings(config: AgentConfig, tap: TapConfig): Promise<TapSettings> {

@@ -4,37 +4,19 @@ import { createServer, type RequestListener, type Server } from 'node:http';
 import { type AddressInfo, connect, createServer as createRawServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { bodyScanner as scanner } from '../agent/taps.ts';
 import { createBatcher, type BatchItem } from '../delivery/batch.ts';
-import { isFault, JsonScan, scanJson } from '../ingest/scan.ts';
 import { silentLogger } from '../kit/logger.ts';
 import { decodeRecord } from '../record/codec.ts';
 import type { Destination } from '../record/types.ts';
 import { openSpool, openSpoolReader } from '../spool/spool.ts';
 import type { SpoolWriter } from '../spool/types.ts';
 import { openTap, type Tap } from './tap.ts';
-import { type BodyScanner, createBudget, tapLimitsOf, type TapLimits, type TapSettings } from './types.ts';
+import { createBudget, tapLimitsOf, type TapLimits, type TapSettings } from './types.ts';
+
+export { scanner };
 
 /* Shared by the tests of this folder: a real tap on a real spool in front of real servers, and what it stored. */
-
-/** The scanner as the agent wires it. */
-export const scanner: BodyScanner = {
-  whole: (body) => {
-    const facts = scanJson(body);
-    return isFault(facts) ? undefined : facts;
-  },
-  start() {
-    const scan = new JsonScan();
-    return {
-      feed: (piece) => {
-        scan.feed(piece);
-      },
-      end: () => {
-        const facts = scan.end();
-        return isFault(facts) ? undefined : facts;
-      },
-    };
-  },
-};
 
 /** A stored event, and the bytes of the object beside it if it has one. */
 export interface StoredEvent {
